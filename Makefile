@@ -1,0 +1,55 @@
+# What CI runs, by name. PYTHON: the interpreter that makes the virtual environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+GAME ?= MinAtar/Breakout-v1
+RUN ?= runs/first
+
+.PHONY: train test test-all build lint stubs native bench clean
+
+# Trains PPO from nothing; the curve is $(RUN)/curve.png. Run it again to continue a stopped run.
+train: build
+	@if [ -e $(RUN)/config.json ]; then \
+	  $(BIN)/fastrl train --resume $(RUN); \
+	else \
+	  $(BIN)/fastrl train $(GAME) --run-dir $(RUN) --total-steps 1000000; \
+	fi
+	@echo "curve: $(RUN)/curve.png"
+
+test: build lint native
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: build lint native
+	$(BIN)/python -m pytest
+
+build: $(VENV)/.built
+
+# torch comes first and alone: the pinned version has a CPU build, a range would fetch CUDA.
+$(VENV)/.installed: constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools pybind11 torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py $(shell find csrc envs -name '*.h' -o -name '*.cpp')
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	touch $@
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# The types of the native module, as pybind11-stubgen reads them.
+stubs: build
+	$(BIN)/pybind11-stubgen fastrl._core --output-dir . --exit-code
+
+# The pool under the sanitizers of gcc.
+native:
+	$(MAKE) --directory tests/native
+
+bench: build
+	$(BIN)/fastrl bench pool
+
+clean:
+	rm -rf build $(VENV) fastrl/_core*.so tests/native/build

@@ -1,0 +1,143 @@
+"""What `make` can make: every id, and how."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AutoresetMode
+
+from fastrl import _core
+from fastrl.cpus import available_cpus
+from fastrl.pool import EnvPool
+
+try:
+    from fastrl.ale import ALE_GAMES, AleEnvPool
+except ImportError:
+    ALE_GAMES, AleEnvPool = (), None
+
+_AUTORESET_MODES = {
+    "NextStep": _core.Autoreset.NEXT_STEP,
+    "SameStep": _core.Autoreset.SAME_STEP,
+    "Disabled": _core.Autoreset.DISABLED,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvSpec:
+    """What is known of an environment before it is made."""
+
+    id: str
+    num_actions: int
+    obs_shape: tuple[int, ...]
+    backend: str
+    """"native" (C++ in this library) or "ale" (ale_py.AtariVectorEnv)."""
+
+
+_Factory = Callable[[_core.PoolConfig, dict[str, Any]], _core.Pool]
+_specs: dict[str, EnvSpec] = {}
+_factories: dict[str, _Factory] = {}
+
+
+def register(id: str, num_actions: int, obs_shape: tuple[int, ...], factory: _Factory) -> None:
+    """Adds a native game; `csrc/bindings/register.h` calls it.
+
+    Raises:
+        ValueError: The id is taken.
+    """
+    if id in _specs:
+        raise ValueError(f"an environment '{id}' is registered already")
+    _specs[id] = EnvSpec(id=id, num_actions=num_actions, obs_shape=obs_shape, backend="native")
+    _factories[id] = factory
+
+
+def list_envs() -> list[str]:
+    """Every id that `make` accepts, sorted."""
+    return sorted(_specs)
+
+
+def spec(id: str) -> EnvSpec:
+    """What is known of `id`.
+
+    Raises:
+        ValueError: Unknown id; the message names the closest ones.
+    """
+    if id not in _specs:
+        folded = {name.lower(): name for name in _specs}
+        close = [folded[c] for c in difflib.get_close_matches(id.lower(), folded, n=3, cutoff=0.4)]
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; see fastrl.list_envs()"
+        raise ValueError(f"there is no environment '{id}'{hint}")
+    return _specs[id]
+
+
+def make(
+    id: str,
+    num_envs: int = 1,
+    num_threads: int = 0,
+    batch_size: int = 0,
+    autoreset_mode: str | AutoresetMode = "NextStep",
+    **options: Any,
+) -> EnvPool | AleEnvPool:
+    """Makes a pool of `num_envs` environments.
+
+    Args:
+        id: One of `list_envs()`.
+        num_envs: Environments (N).
+        num_threads: Threads that step them; 0: one for each CPU this process may use (affinity
+            mask and cgroup quota). Never more than `num_envs`.
+        batch_size: Results per `recv` (M); 0: all N, that is synchronous.
+        autoreset_mode: "NextStep", "SameStep" or "Disabled"; see `EnvPool`.
+        options: The game's own. `max_episode_steps` (agent steps, 0: none) for every native game;
+            `sticky_action_prob`, `difficulty_ramping` for MinAtar; those of
+            `ale_py.AtariVectorEnv` for ALE.
+
+    Raises:
+        ValueError: An argument is unknown or out of range; no thread was started.
+    """
+    found = spec(id)
+    mode = _autoreset(autoreset_mode)
+    for name, value in (
+        ("num_envs", num_envs),
+        ("num_threads", num_threads),
+        ("batch_size", batch_size),
+    ):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise ValueError(f"{name} must be an integer, got {value!r}")
+    if found.backend == "ale":
+        return AleEnvPool(id, num_envs, num_threads, batch_size, mode, **options)
+    config = _core.PoolConfig(
+        id=id,
+        num_envs=num_envs,
+        batch_size=batch_size,
+        num_threads=num_threads,
+        num_cpus=available_cpus(),
+        autoreset=_AUTORESET_MODES[mode],
+    )
+    return EnvPool(_factories[id](config, options))
+
+
+def _autoreset(mode: str | AutoresetMode) -> str:
+    name = mode.value if isinstance(mode, AutoresetMode) else mode
+    if name not in _AUTORESET_MODES:
+        raise ValueError(f"autoreset_mode must be one of {list(_AUTORESET_MODES)}, got {mode!r}")
+    return name
+
+
+def _gymnasium_id(id: str) -> str:
+    """`ALE/Pong-v5` is `fastrl/Pong-v5`, `MinAtar/Breakout-v1` is `fastrl/MinAtar-Breakout-v1`."""
+    return "fastrl/" + id.removeprefix("ALE/").replace("/", "-")
+
+
+def _register_all() -> None:
+    _core.register_games(register)
+    for game in ALE_GAMES:
+        id = f"ALE/{game}-v5"
+        _specs[id] = EnvSpec(id=id, num_actions=0, obs_shape=(4, 84, 84), backend="ale")
+    for id in _specs:
+        gymnasium.register(
+            id=_gymnasium_id(id), vector_entry_point="fastrl:make", kwargs={"id": id}
+        )
+
+
+_register_all()
