@@ -1,0 +1,209 @@
+"""Policies: uint8 observations in, action logits and a state value out.
+
+Shapes: N environments, A actions, C channels, H x W pixels. Orthogonal initialisation with the
+gains of CleanRL's ppo_atari_envpool.py: sqrt(2) inside, 0.01 for the policy, 1 for the value.
+"""
+
+import math
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from fastrl.config import Policy, TrainConfig
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+class ActorCritic(nn.Module):
+    """A body with two heads.
+
+    `obs_scale` travels in the state dict, so a checkpoint knows how its observations were scaled.
+    """
+
+    obs_scale: Tensor
+
+    def __init__(self, body: nn.Module, features: int, num_actions: int, obs_high: int) -> None:
+        """Puts the heads on `body`, which maps scaled float observations to (N, features)."""
+        super().__init__()
+        self.body = body
+        self.actor = _init(nn.Linear(features, num_actions), 0.01)
+        self.critic = _init(nn.Linear(features, 1), 1.0)
+        self.register_buffer("obs_scale", torch.tensor(1.0 / obs_high))
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluates a batch.
+
+        Args:
+            obs: (N, *obs_shape) uint8.
+
+        Returns:
+            Logits (N, A) and values (N,), float32.
+        """
+        features = self.body(obs.to(self.obs_scale.dtype) * self.obs_scale)
+        return self.actor(features), self.critic(features).squeeze(-1)
+
+
+class ChannelsLastImage(nn.Module):
+    """(N, H, W, C) as (N, C, H, W) without a copy; the strides stay channels-last."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Permutes the view."""
+        return x.permute(0, 3, 1, 2)
+
+
+class FlattenChannelsLast(nn.Module):
+    """(N, C, H, W) in channels-last memory to (N, H * W * C) without a copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Flattens in memory order."""
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(relu(x)))), both 3 x 3."""
+
+    def __init__(self, channels: int) -> None:
+        """Keeps the number of channels."""
+        super().__init__()
+        self.conv0 = _init(nn.Conv2d(channels, channels, 3, padding=1))
+        self.conv1 = _init(nn.Conv2d(channels, channels, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Adds the correction."""
+        return x + self.conv1(torch.relu(self.conv0(torch.relu(x))))
+
+
+def nature_cnn(obs_shape: tuple[int, ...], num_actions: int, obs_high: int = 255) -> ActorCritic:
+    """32-64-64 convolutions and 512 units on (C, H, W) frames (Mnih et al. 2015)."""
+    channels, height, width = _image_shape("nature_cnn", obs_shape)
+    convolutions = nn.Sequential(
+        _init(nn.Conv2d(channels, 32, 8, stride=4)),
+        nn.ReLU(),
+        _init(nn.Conv2d(32, 64, 4, stride=2)),
+        nn.ReLU(),
+        _init(nn.Conv2d(64, 64, 3)),
+        nn.ReLU(),
+        nn.Flatten(),
+    )
+    size = _output_size("nature_cnn", convolutions, (channels, height, width))
+    body = nn.Sequential(convolutions, _init(nn.Linear(size, 512)), nn.ReLU())
+    return ActorCritic(body, 512, num_actions, obs_high)
+
+
+def impala_resnet(obs_shape: tuple[int, ...], num_actions: int, obs_high: int = 255) -> ActorCritic:
+    """Three residual stages of 16-32-32 channels and 256 units (Espeholt et al. 2018, fig. 3)."""
+    channels, height, width = _image_shape("impala_resnet", obs_shape)
+    layers: list[nn.Module] = []
+    before = channels
+    for after in (16, 32, 32):
+        layers += [
+            _init(nn.Conv2d(before, after, 3, padding=1)),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            ResidualBlock(after),
+            ResidualBlock(after),
+        ]
+        before = after
+    convolutions = nn.Sequential(*layers, nn.ReLU(), nn.Flatten())
+    size = _output_size("impala_resnet", convolutions, (channels, height, width))
+    body = nn.Sequential(convolutions, _init(nn.Linear(size, 256)), nn.ReLU())
+    return ActorCritic(body, 256, num_actions, obs_high)
+
+
+def minatar_cnn(obs_shape: tuple[int, ...], num_actions: int, obs_high: int = 1) -> ActorCritic:
+    """16 convolutions of 3 x 3 and 128 units on a (10, 10, C) grid (Young and Tian 2019).
+
+    Channels-last throughout: the observation's own layout, and the fast one for few channels.
+    """
+    height, width, channels = _image_shape("minatar_cnn", obs_shape)
+    convolution = _init(nn.Conv2d(channels, 16, 3))
+    size = 16 * (height - 2) * (width - 2)
+    body = nn.Sequential(
+        ChannelsLastImage(),
+        convolution.to(memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
+        nn.ReLU(inplace=True),
+        FlattenChannelsLast(),
+        _init(nn.Linear(size, 128)),
+        nn.ReLU(inplace=True),
+    )
+    return ActorCritic(body, 128, num_actions, obs_high)
+
+
+def mlp(obs_shape: tuple[int, ...], num_actions: int, obs_high: int = 255) -> ActorCritic:
+    """Two layers of 128 on the flattened observation: RAM, vectors, tiny grids."""
+    body = nn.Sequential(
+        nn.Flatten(),
+        _init(nn.Linear(math.prod(obs_shape), 128)),
+        nn.ReLU(),
+        _init(nn.Linear(128, 128)),
+        nn.ReLU(),
+    )
+    return ActorCritic(body, 128, num_actions, obs_high)
+
+
+POLICIES = {
+    "nature_cnn": nature_cnn,
+    "impala_resnet": impala_resnet,
+    "minatar_cnn": minatar_cnn,
+    "mlp": mlp,
+}
+
+
+def auto_policy(obs_shape: tuple[int, ...]) -> Policy:
+    """The policy that fits an observation: frames, 10 x 10 grids, or anything else."""
+    if len(obs_shape) == 3 and min(obs_shape[1:]) >= 36:
+        return "nature_cnn"
+    if len(obs_shape) == 3 and obs_shape[:2] == (10, 10):
+        return "minatar_cnn"
+    return "mlp"
+
+
+def make_policy(
+    config_or_name: TrainConfig | str,
+    obs_shape: tuple[int, ...],
+    num_actions: int,
+    *,
+    obs_high: int = 255,
+) -> ActorCritic:
+    """Builds a policy with fresh weights, drawn from torch's global generator.
+
+    Args:
+        config_or_name: A config, or the name of a policy, or "auto".
+        obs_shape: Shape of one observation.
+        num_actions: Number of discrete actions (A).
+        obs_high: Largest value of an observation; inputs are divided by it.
+
+    Raises:
+        ValueError: The name is unknown, or the observation does not fit the network.
+    """
+    name = config_or_name.policy if isinstance(config_or_name, TrainConfig) else config_or_name
+    if name == "auto":
+        name = auto_policy(obs_shape)
+    if name not in POLICIES:
+        raise ValueError(f"unknown policy {name!r}; there are auto, {', '.join(POLICIES)}")
+    if num_actions < 1 or obs_high < 1:
+        raise ValueError(
+            f"num_actions and obs_high must be >= 1, got {num_actions=} and {obs_high=}"
+        )
+    return POLICIES[name](tuple(obs_shape), num_actions, obs_high)
+
+
+def _init(layer: Layer, gain: float = math.sqrt(2.0)) -> Layer:
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(cast(Tensor, layer.bias))
+    return layer
+
+
+def _image_shape(name: str, obs_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(obs_shape) != 3 or min(obs_shape) < 1:
+        raise ValueError(f"{name} needs observations of three dimensions, got shape {obs_shape}")
+    first, second, third = obs_shape
+    return first, second, third
+
+
+def _output_size(name: str, layers: nn.Module, obs_shape: tuple[int, ...]) -> int:
+    try:
+        with torch.no_grad():
+            return layers(torch.zeros(1, *obs_shape)).shape[1]
+    except RuntimeError as error:
+        raise ValueError(f"{name} cannot take observations of shape {obs_shape}") from error

@@ -1,0 +1,185 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), clipped objective.
+
+The update of CleanRL's ppo_atari_envpool.py, written on a rollout whose reset steps were left
+out. tests/oracle/test_ppo_cleanrl.py holds it to CleanRL's formulas.
+
+Shapes: B steps of a batch, M steps of a minibatch, A actions.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fastrl.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Steps to learn from, in any order."""
+
+    obs: Tensor
+    """(B, *obs_shape) uint8."""
+    actions: Tensor
+    """(B,) int64."""
+    logprobs: Tensor
+    """(B,) log-probability of the action when it was taken."""
+    advantages: Tensor
+    """(B,) not normalised."""
+    returns: Tensor
+    """(B,) targets of the value: advantages + values."""
+    values: Tensor
+    """(B,) value when the action was taken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpdateStats:
+    """What one update did; means over its minibatches."""
+
+    policy_loss: float
+    value_loss: float
+    entropy: float
+    """Nats."""
+    approx_kl: float
+    """E[(r - 1) - log r] (Schulman, http://joschu.net/blog/kl-approx.html), in nats."""
+    clipfrac: float
+    """Share of steps whose ratio left the clipping range."""
+    grad_norm: float
+    """L2 norm of the gradient before clipping."""
+    explained_variance: float
+    """1 - Var(returns - values) / Var(returns), before the update."""
+    num_gradients: int
+    """Gradient steps taken (fewer when target_kl stopped the update)."""
+
+
+def sample_actions(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draws one action per row, and its log-probability.
+
+    The index that wins an exponential race with the probabilities as rates is a draw from the
+    categorical distribution (the Gumbel-max trick without the logarithm).
+
+    Args:
+        logits: (N, A) float.
+        generator: Source of the draws, on the device of `logits`.
+
+    Returns:
+        Actions (N,) int64 and log-probabilities (N,).
+    """
+    log_probs = torch.log_softmax(logits, dim=-1)
+    times = torch.empty_like(log_probs).exponential_(generator=generator)
+    actions = (log_probs.exp() / times).argmax(dim=-1)
+    return actions, log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+def minibatch_indices(
+    num_steps: int, num_minibatches: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """A random partition of range(num_steps) into parts whose sizes differ by at most one."""
+    order = torch.randperm(num_steps, generator=generator, device=generator.device)
+    yield from order.tensor_split(min(num_minibatches, num_steps))
+
+
+def ppo_loss(
+    policy: nn.Module, batch: Batch, index: Tensor, config: TrainConfig
+) -> tuple[Tensor, Tensor]:
+    """The clipped objective on one minibatch.
+
+    Args:
+        policy: Maps observations to logits and values.
+        batch: The steps.
+        index: (M,) int64, which of them.
+        config: Coefficients.
+
+    Returns:
+        The loss to minimise (eq. 9 of the paper, negated), and a detached vector of policy loss,
+        value loss, entropy, approximate KL divergence and clip fraction.
+    """
+    logits, values = policy(batch.obs[index])
+    log_probs = torch.log_softmax(logits, dim=-1)
+    logprobs = log_probs.gather(-1, batch.actions[index].unsqueeze(-1)).squeeze(-1)
+    entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
+
+    advantages = batch.advantages[index]
+    if config.norm_adv and len(index) > 1:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+
+    # L^CLIP, eq. 7.
+    logratio = logprobs - batch.logprobs[index]
+    ratio = logratio.exp()
+    clipped_ratio = ratio.clamp(1.0 - config.clip_coef, 1.0 + config.clip_coef)
+    policy_loss = -torch.minimum(advantages * ratio, advantages * clipped_ratio).mean()
+
+    # L^VF.
+    returns = batch.returns[index]
+    squared_error = (values - returns).square()
+    if config.clip_vloss:
+        old_values = batch.values[index]
+        change = (values - old_values).clamp(-config.clip_coef, config.clip_coef)
+        squared_error = torch.maximum(squared_error, (old_values + change - returns).square())
+    value_loss = 0.5 * squared_error.mean()
+
+    loss = policy_loss - config.ent_coef * entropy + config.vf_coef * value_loss
+
+    with torch.no_grad():
+        approx_kl = ((ratio - 1.0) - logratio).mean()
+        clipfrac = ((ratio - 1.0).abs() > config.clip_coef).float().mean()
+        stats = torch.stack((policy_loss, value_loss, entropy, approx_kl, clipfrac))
+    return loss, stats
+
+
+def ppo_update(
+    policy: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: TrainConfig,
+    generator: torch.Generator,
+) -> UpdateStats:
+    """Several epochs of minibatch gradient steps on one batch.
+
+    Args:
+        policy: Changed in place.
+        optimizer: Adam on the policy's parameters, its learning rate already set.
+        batch: The steps.
+        config: Coefficients.
+        generator: Source of the minibatch order.
+
+    Raises:
+        FloatingPointError: A loss or a gradient was NaN or infinite. The weights are spoilt: throw
+            them away and go back to a checkpoint.
+    """
+    unexplained = (batch.returns - batch.values).var() / batch.returns.var()
+    parameters = list(policy.parameters())
+    stats: list[Tensor] = []
+    for _ in range(config.update_epochs):
+        first = len(stats)
+        for index in minibatch_indices(len(batch.actions), config.num_minibatches, generator):
+            loss, minibatch_stats = ppo_loss(policy, batch, index, config)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # pyright: ignore[reportUnknownMemberType]
+            grad_norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+            stats.append(torch.cat((minibatch_stats, grad_norm.detach().unsqueeze(0))))
+        if config.target_kl is not None:
+            approx_kl = torch.stack(stats[first:])[:, 3].mean()
+            if float(approx_kl) > config.target_kl:
+                break
+
+    # The only point where the host waits for the device.
+    means = torch.stack(stats).mean(0)
+    *losses, explained = torch.cat((means, (1.0 - unexplained).unsqueeze(0))).tolist()
+    if not bool(torch.isfinite(means).all()):
+        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "grad_norm")
+        found = ", ".join(f"{name}={value}" for name, value in zip(names, losses, strict=True))
+        raise FloatingPointError(f"the update is not finite: {found}")
+    policy_loss, value_loss, entropy, approx_kl, clipfrac, norm = losses
+    return UpdateStats(
+        policy_loss=policy_loss,
+        value_loss=value_loss,
+        entropy=entropy,
+        approx_kl=approx_kl,
+        clipfrac=clipfrac,
+        grad_norm=norm,
+        explained_variance=explained,
+        num_gradients=len(stats),
+    )

@@ -1,0 +1,234 @@
+"""Collects experience from an environment pool into time-major tensors.
+
+Shapes: T rollout steps, N environments, `shape` of one observation.
+
+What a step t means in the two autoreset modes, when the episode of an environment ends at t:
+
+| buffer           | NextStep                              | SameStep                         |
+|------------------|---------------------------------------|----------------------------------|
+| obs[t + 1]       | the final observation                 | the first of the next episode    |
+| next_values[t]   | V(obs[t + 1])                         | V(info["final_obs"]), truncation |
+| step t + 1       | the reset: valid[t + 1] is False      | a step like any other            |
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fastrl.config import AutoresetMode
+from fastrl.ppo import sample_actions
+from fastrl.rewards import RewardScaler
+
+
+class Pool(Protocol):
+    """The part of `fastrl.EnvPool` that a rollout uses."""
+
+    @property
+    def num_envs(self) -> int:
+        """N."""
+        ...
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Starts every episode anew."""
+        ...
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps every environment."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """T steps of N environments, on the device that learns."""
+
+    obs: Tensor
+    """(T + 1, N, *shape) uint8; the last row is where the next rollout starts."""
+    actions: Tensor
+    """(T, N) int64."""
+    logprobs: Tensor
+    """(T, N) log-probabilities of the actions."""
+    values: Tensor
+    """(T, N) V(s_t)."""
+    next_values: Tensor
+    """(T, N) V of the state that the step reached, before any autoreset."""
+    rewards: Tensor
+    """(T, N) scaled rewards."""
+    terminated: Tensor
+    """(T, N) bool."""
+    truncated: Tensor
+    """(T, N) bool."""
+    valid: Tensor
+    """(T, N) bool; False for the reset steps of NextStep, which are nobody's experience."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Episodes:
+    """Full games that finished during a rollout, in order of time: arrays of one length."""
+
+    steps: NDArray[np.int64]
+    """Agent steps of all environments since the rollout began, this step included."""
+    env_ids: NDArray[np.int32]
+    """Which environment."""
+    returns: NDArray[np.float64]
+    """Undiscounted, unclipped."""
+    lengths: NDArray[np.int32]
+    """Agent steps."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Seconds:
+    """Where the time of a rollout went."""
+
+    env: float = 0.0
+    inference: float = 0.0
+    copy: float = 0.0
+
+
+@dataclass(slots=True)
+class _EpisodeLog:
+    steps: list[NDArray[np.int64]] = field(default_factory=list[NDArray[np.int64]])
+    env_ids: list[NDArray[np.int32]] = field(default_factory=list[NDArray[np.int32]])
+    returns: list[NDArray[np.float64]] = field(default_factory=list[NDArray[np.float64]])
+    lengths: list[NDArray[np.int32]] = field(default_factory=list[NDArray[np.int32]])
+
+    def add(self, steps: int, finished: NDArray[np.int64], info: dict[str, Any]) -> None:
+        self.steps.append(np.full(len(finished), steps, dtype=np.int64))
+        self.env_ids.append(finished.astype(np.int32))
+        self.returns.append(np.asarray(info["episode_return"], dtype=np.float64)[finished])
+        self.lengths.append(np.asarray(info["episode_length"], dtype=np.int32)[finished])
+
+    def done(self) -> Episodes:
+        def joined(parts: list[Any], dtype: Any) -> NDArray[Any]:
+            return np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
+
+        return Episodes(
+            steps=joined(self.steps, np.int64),
+            env_ids=joined(self.env_ids, np.int32),
+            returns=joined(self.returns, np.float64),
+            lengths=joined(self.lengths, np.int32),
+        )
+
+
+class RolloutCollector:
+    """Steps a pool with a policy. Its state between rollouts is in `state_dict`."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        num_steps: int,
+        autoreset_mode: AutoresetMode,
+        scaler: RewardScaler,
+        generator: torch.Generator,
+    ) -> None:
+        """Call `reset` or `load_state_dict` before `collect`.
+
+        Args:
+            pool: The environments, in synchronous mode.
+            num_steps: Steps per rollout (T).
+            autoreset_mode: The pool's.
+            scaler: Makes the reward that is learned from.
+            generator: Draws the actions; its device is where observations go.
+        """
+        self.pool = pool
+        self.num_steps = num_steps
+        self.scaler = scaler
+        self.generator = generator
+        self._next_step_mode = autoreset_mode == "NextStep"
+        self._obs = np.zeros(0, dtype=np.uint8)
+        self._resetting = np.zeros(pool.num_envs, dtype=np.bool_)
+
+    def reset(self, seeds: list[int] | None) -> None:
+        """Starts every environment anew, environment i from seeds[i]."""
+        self._obs = np.asarray(self.pool.reset(seed=seeds)[0])
+        self._resetting = np.zeros(self.pool.num_envs, dtype=np.bool_)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The observation that the next action answers, and which step is a reset."""
+        return {
+            "obs": torch.from_numpy(self._obs.copy()),
+            "resetting": torch.from_numpy(self._resetting.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`; the pool's own state is restored by its owner."""
+        self._obs = state["obs"].numpy()
+        self._resetting = state["resetting"].numpy()
+
+    @torch.inference_mode()
+    def collect(self, policy: nn.Module) -> tuple[Rollout, Episodes, Seconds]:
+        """Plays T steps.
+
+        Args:
+            policy: Maps uint8 observations to logits and values.
+
+        Returns:
+            The rollout, the full games that finished in it, and the seconds spent.
+        """
+        steps, num_envs = self.num_steps, self.pool.num_envs
+        device = self.generator.device
+        obs = torch.empty((steps + 1, *self._obs.shape), dtype=torch.uint8, device=device)
+        actions = torch.empty((steps, num_envs), dtype=torch.int64, device=device)
+        logprobs = torch.empty((steps, num_envs), device=device)
+        values = torch.empty((steps + 1, num_envs), device=device)
+        final_values: list[tuple[int, NDArray[np.int64], Tensor]] = []
+        rewards = np.empty((steps, num_envs), dtype=np.float32)
+        terminated = np.empty((steps, num_envs), dtype=np.bool_)
+        truncated = np.empty((steps, num_envs), dtype=np.bool_)
+        valid = np.empty((steps, num_envs), dtype=np.bool_)
+        log, seconds, steps_played = _EpisodeLog(), Seconds(), 0
+
+        clock = time.perf_counter
+        before = clock()
+        obs[0] = torch.from_numpy(self._obs)
+        for t in range(steps):
+            copied = clock()
+            logits, values[t] = policy(obs[t])
+            actions[t], logprobs[t] = sample_actions(logits, self.generator)
+            chosen = actions[t].cpu().numpy()
+            decided = clock()
+            self._obs, reward, terminated[t], truncated[t], info = self.pool.step(chosen)
+            stepped = clock()
+
+            valid[t] = ~self._resetting
+            ended = terminated[t] | truncated[t]
+            rewards[t] = self.scaler(reward, ended, terminated[t], valid[t])
+            steps_played += num_envs - int(np.count_nonzero(self._resetting))
+            if ended.any():
+                last = info if self._next_step_mode else info["final_info"]
+                log.add(steps_played, np.flatnonzero(ended & last["game_over"]), last)
+                cut = np.flatnonzero(truncated[t] & ~terminated[t])
+                if not self._next_step_mode and cut.size:
+                    final = torch.from_numpy(info["final_obs"][cut]).to(device)
+                    final_values.append((t, cut, policy(final)[1]))
+            if self._next_step_mode:
+                self._resetting = ended
+            obs[t + 1] = torch.from_numpy(self._obs)
+
+            seconds.copy += copied - before + clock() - stepped
+            seconds.inference += decided - copied
+            seconds.env += stepped - decided
+            before = clock()
+
+        values[steps] = policy(obs[steps])[1]
+        next_values = values[1:].clone()
+        for t, cut, final in final_values:
+            next_values[t, torch.from_numpy(cut).to(device)] = final
+        rollout = Rollout(
+            obs=obs,
+            actions=actions,
+            logprobs=logprobs,
+            values=values[:-1],
+            next_values=next_values,
+            rewards=torch.from_numpy(rewards).to(device),
+            terminated=torch.from_numpy(terminated).to(device),
+            truncated=torch.from_numpy(truncated).to(device),
+            valid=torch.from_numpy(valid).to(device),
+        )
+        seconds.inference += clock() - before
+        return rollout, log.done(), seconds

@@ -1,0 +1,534 @@
+"""The training loop and the run folder.
+
+runs/<run>/config.json     the TrainConfig
+           metrics.jsonl   one line per update
+           episodes.jsonl  one line per finished full game
+           checkpoints/    the last two full checkpoints
+           summary.json    what the run came to, once it has ended
+           curve.png       its return curve
+
+A resumed run cuts both .jsonl files back to its checkpoint and writes the same lines again: apart
+from wall-clock fields nothing tells it from a run that was never interrupted.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastrl import checkpoint, ops
+from fastrl.config import TrainConfig, load_config
+from fastrl.metrics import JsonLines, Observer, Progress, RunSummary, Scalar, open_sinks
+from fastrl.models import make_policy
+from fastrl.ppo import Batch, UpdateStats, ppo_update
+from fastrl.rewards import RewardScaler
+from fastrl.rollout import Episodes, Rollout, RolloutCollector, Seconds
+
+MAY_CHANGE_ON_RESUME = frozenset(
+    {
+        "total_steps",
+        "run_dir",
+        "env_threads",
+        "device",
+        "torch_threads",
+        "checkpoint_every",
+        "track",
+        "wandb_mode",
+        "wandb_project",
+        "tensorboard",
+    }
+)
+"""Everything else would make the resumed run a different experiment."""
+
+MakePool = Callable[[TrainConfig], Any]
+
+
+@dataclass(slots=True)
+class Counters:
+    """Where a run is; all of it goes into the checkpoint."""
+
+    update: int = 0
+    global_step: int = 0
+    num_episodes: int = 0
+    wall_s: float = 0.0
+    returns: deque[float] = field(default_factory=lambda: deque(maxlen=100))
+    lengths: deque[int] = field(default_factory=lambda: deque(maxlen=100))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"returns": list(self.returns), "lengths": list(self.lengths)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.update = state["update"]
+        self.global_step = state["global_step"]
+        self.num_episodes = state["num_episodes"]
+        self.wall_s = state["wall_s"]
+        self.returns.extend(state["returns"])
+        self.lengths.extend(state["lengths"])
+
+    def mean_return(self) -> float | None:
+        """Of the last 100 full games."""
+        return sum(self.returns) / len(self.returns) if self.returns else None
+
+    def mean_length(self) -> float | None:
+        """Of the last 100 full games, in agent steps."""
+        return sum(self.lengths) / len(self.lengths) if self.lengths else None
+
+
+def train(
+    config: TrainConfig,
+    *,
+    resume: str | Path | None = None,
+    observer: Observer | None = None,
+    make_pool: MakePool | None = None,
+) -> RunSummary:
+    """Trains a policy; SIGINT and SIGTERM save a checkpoint and end it early.
+
+    Args:
+        config: What to train. With `resume` it may differ from the run's own config only in the
+            fields of `MAY_CHANGE_ON_RESUME`; a larger `total_steps` trains on.
+        resume: Folder of a run to continue from its newest readable checkpoint.
+        observer: Is told of every update; None prints messages alone, to stderr.
+        make_pool: Makes the environments; None uses `fastrl.make`.
+
+    Returns:
+        What the run came to.
+
+    Raises:
+        FileExistsError: The folder of a new run exists already.
+        FileNotFoundError: `resume` is not a run, or has no checkpoint.
+        FloatingPointError: The loss became NaN or infinite; the last checkpoint is still good.
+        OSError: The run folder cannot be written.
+        RuntimeError: CUDA was asked for and there is none, or the run is in use.
+        ValueError: The config does not fit the environment or the run that is resumed.
+    """
+    device = choose_device(config)
+    if config.torch_threads:
+        torch.set_num_threads(config.torch_threads)
+    watcher: Observer = _Messages() if observer is None else observer
+    if resume is None:
+        run_dir = _create_run_dir(config)
+    else:
+        run_dir = Path(resume)
+        _check_resumable(config, run_dir)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_locked(run_dir))
+        pool = stack.enter_context(contextlib.closing((make_pool or _make_pool)(config)))
+        summary: RunSummary | None = None
+        try:
+            summary = _Run(config, run_dir, pool, device, watcher, resumed=resume is not None).run()
+        finally:
+            watcher.close(summary)
+    return summary
+
+
+def choose_device(config: TrainConfig) -> torch.device:
+    """The device of a run.
+
+    Raises:
+        RuntimeError: CUDA was asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise RuntimeError(
+            "device is cuda, but torch sees no CUDA GPU: use device cpu or auto, or install a CUDA"
+            " build of torch (https://pytorch.org/get-started/locally)"
+        )
+    return torch.device("cuda" if available and config.device != "cpu" else "cpu")
+
+
+def environment_seeds(seed: int, num_envs: int) -> list[int]:
+    """One 31-bit seed per environment, so that no two runs share an environment's stream."""
+    words = np.random.SeedSequence(seed).generate_state(num_envs)
+    return [int(word) & 0x7FFFFFFF for word in words]
+
+
+class _Run:
+    """One sitting of one run."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run_dir: Path,
+        pool: Any,
+        device: torch.device,
+        observer: Observer,
+        *,
+        resumed: bool,
+    ) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.pool = pool
+        self.device = device
+        self.observer = observer
+        self.counters = Counters()
+        self.action_generator = torch.Generator(device).manual_seed(config.seed)
+        self.order_generator = torch.Generator(device).manual_seed(config.seed + 2**32)
+        space = pool.single_observation_space
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
+            self.policy = make_policy(
+                config,
+                tuple(space.shape),
+                int(pool.single_action_space.n),
+                obs_high=int(np.max(space.high)),
+            ).to(device)
+        self.optimizer = torch.optim.Adam(
+            self.policy.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
+        )
+        self.scaler = RewardScaler(config.reward_scaling, config.num_envs, config.gamma)
+        self.collector = RolloutCollector(
+            pool,
+            num_steps=config.num_steps,
+            autoreset_mode=config.autoreset_mode,
+            scaler=self.scaler,
+            generator=self.action_generator,
+        )
+        self.saved_at = -1
+        metrics_bytes = episodes_bytes = 0
+        if resumed:
+            metrics_bytes, episodes_bytes = self._restore()
+        else:
+            self.collector.reset(environment_seeds(config.seed, config.num_envs))
+        self.metrics = JsonLines(run_dir / "metrics.jsonl", metrics_bytes)
+        self.episodes = JsonLines(run_dir / "episodes.jsonl", episodes_bytes)
+        (run_dir / "summary.json").unlink(missing_ok=True)
+
+    def run(self) -> RunSummary:
+        config, counters = self.config, self.counters
+        self.observer.start(config, self.run_dir, counters.global_step)
+        sinks = open_sinks(config, self.run_dir, counters.global_step)
+        if counters.update == 0:
+            self._save()
+        try:
+            with _stop_signals(self.observer) as stop:
+                while counters.global_step < config.total_steps and not stop.is_set():
+                    progress, metrics = self._update()
+                    self.metrics.write([metrics])
+                    for sink in sinks:
+                        sink.write(metrics)
+                    self.observer.update(progress)
+                    if counters.update % config.checkpoint_every == 0:
+                        self._save()
+                if self.saved_at != counters.update:
+                    self._save()
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"training diverged in update {counters.update + 1}: {error}. The checkpoint"
+                f" {checkpoint.latest(self.run_dir)} is from before; a lower learning_rate may help"
+            ) from error
+        finally:
+            self.metrics.close()
+            self.episodes.close()
+            for sink in sinks:
+                sink.close()
+        return self._finish()
+
+    def _update(self) -> tuple[Progress, dict[str, Scalar]]:
+        """One rollout and what is learned from it."""
+        config, counters = self.config, self.counters
+        begin = time.perf_counter()
+        rate = config.learning_rate
+        if config.anneal_lr:
+            rate *= 1.0 - counters.global_step / config.total_steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+        rollout, finished, seconds = self.collector.collect(self.policy)
+        learning = time.perf_counter()
+        batch, num_steps = make_batch(rollout, config)
+        stats = ppo_update(self.policy, self.optimizer, batch, config, self.order_generator)
+        end = time.perf_counter()
+
+        self._log_episodes(finished, counters.wall_s + learning - begin)
+        counters.update += 1
+        counters.global_step += num_steps
+        counters.wall_s += end - begin
+        return self._report(num_steps, rate, stats, seconds, end - learning, end - begin)
+
+    def _report(
+        self,
+        num_steps: int,
+        rate: float,
+        stats: UpdateStats,
+        seconds: Seconds,
+        learning_s: float,
+        total_s: float,
+    ) -> tuple[Progress, dict[str, Scalar]]:
+        counters = self.counters
+        parts = asdict(seconds) | {"learning": learning_s}
+        parts["copy"] += total_s - sum(parts.values())
+        shares = {name: part / total_s for name, part in parts.items()}
+        progress = Progress(
+            update=counters.update,
+            global_step=counters.global_step,
+            total_steps=self.config.total_steps,
+            wall_s=counters.wall_s,
+            steps_per_second=num_steps / total_s,
+            time_shares=shares,
+            mean_return=counters.mean_return(),
+            num_episodes=counters.num_episodes,
+        )
+        metrics: dict[str, Scalar] = {
+            "update": counters.update,
+            "global_step": counters.global_step,
+            "wall_s": round(counters.wall_s, 3),
+            "sps": round(progress.steps_per_second, 1),
+            **{f"{name}_share": round(share, 4) for name, share in shares.items()},
+            "learning_rate": rate,
+            **asdict(stats),
+            "num_episodes": counters.num_episodes,
+            "mean_return": counters.mean_return(),
+            "mean_length": counters.mean_length(),
+        }
+        return progress, metrics
+
+    def _log_episodes(self, finished: Episodes, wall_s: float) -> None:
+        columns = zip(
+            (finished.steps + self.counters.global_step).tolist(),
+            finished.env_ids.tolist(),
+            finished.returns.tolist(),
+            finished.lengths.tolist(),
+            strict=True,
+        )
+        wall_s = round(wall_s, 3)
+        self.episodes.write(
+            {"global_step": step, "env_id": env, "return": total, "length": n, "wall_s": wall_s}
+            for step, env, total, n in columns
+        )
+        self.counters.num_episodes += len(finished.returns)
+        self.counters.returns.extend(finished.returns.tolist())
+        self.counters.lengths.extend(finished.lengths.tolist())
+
+    def _save(self) -> None:
+        state = {
+            "config": self.config.to_json(),
+            "counters": self.counters.state_dict(),
+            "metrics_bytes": self.metrics.sync(),
+            "episodes_bytes": self.episodes.sync(),
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "action_generator": self.action_generator.get_state(),
+            "order_generator": self.order_generator.get_state(),
+            "scaler": self.scaler.state_dict(),
+            "collector": self.collector.state_dict(),
+            "pool": self._pool_state(),
+        }
+        checkpoint.save(checkpoint.path_for(self.run_dir, self.counters.global_step), state)
+        self.saved_at = self.counters.update
+
+    def _pool_state(self) -> Tensor | None:
+        """The environments as bytes; None when the backend has no snapshots."""
+        try:
+            state = self.pool.get_state()
+        except NotImplementedError:
+            return None
+        return torch.frombuffer(bytearray(state), dtype=torch.uint8)
+
+    def _restore(self) -> tuple[int, int]:
+        """Loads the newest good checkpoint; returns the lengths of metrics and episodes."""
+        path, state, warnings = checkpoint.load_newest_good(self.run_dir)
+        for warning in warnings:
+            self.observer.message(warning)
+        self.counters.load_state_dict(state["counters"])
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.action_generator.set_state(state["action_generator"])
+        self.order_generator.set_state(state["order_generator"])
+        self.scaler.load_state_dict(state["scaler"])
+        seeds = environment_seeds(
+            self.config.seed + self.counters.global_step, self.config.num_envs
+        )
+        if state["pool"] is None:
+            self.collector.reset(seeds)
+            self.observer.message(
+                f"{self.config.env_id}: this backend has no snapshots, so the environments start"
+                f" new episodes from fresh seeds; everything else continues from {path.name}"
+            )
+        else:
+            self.pool.reset(seed=seeds)
+            self.pool.set_state(state["pool"].numpy().tobytes())
+            self.collector.load_state_dict(state["collector"])
+        self.saved_at = self.counters.update
+        for newer in checkpoint.all_paths(self.run_dir):
+            if newer.name > path.name:
+                newer.unlink()
+        return state["metrics_bytes"], state["episodes_bytes"]
+
+    def _finish(self) -> RunSummary:
+        counters = self.counters
+        summary = RunSummary(
+            env_id=self.config.env_id,
+            seed=self.config.seed,
+            status=(
+                "finished" if counters.global_step >= self.config.total_steps else "interrupted"
+            ),
+            global_step=counters.global_step,
+            num_episodes=counters.num_episodes,
+            mean_return=counters.mean_return(),
+            mean_length=counters.mean_length(),
+            wall_s=round(counters.wall_s, 3),
+            steps_per_second=counters.global_step / max(counters.wall_s, 1e-9),
+            run_dir=str(self.run_dir),
+        )
+        _write_text(self.run_dir / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
+        if counters.num_episodes:
+            from fastrl.report import plot_curve
+
+            plot_curve([self.run_dir], self.run_dir / "curve.png")
+        return summary
+
+
+def make_batch(rollout: Rollout, config: TrainConfig) -> tuple[Batch, int]:
+    """Estimates advantages and flattens a rollout, leaving out the reset steps.
+
+    Returns:
+        The batch and its number of steps.
+    """
+    advantages = ops.gae(
+        rollout.rewards,
+        rollout.values,
+        rollout.next_values,
+        rollout.terminated,
+        rollout.truncated,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+    )
+    columns = {
+        "obs": rollout.obs[:-1],
+        "actions": rollout.actions,
+        "logprobs": rollout.logprobs,
+        "advantages": advantages,
+        "returns": advantages + rollout.values,
+        "values": rollout.values,
+    }
+    flat = {name: column.flatten(0, 1) for name, column in columns.items()}
+    if not bool(rollout.valid.all()):
+        kept = rollout.valid.flatten().nonzero().squeeze(-1)
+        flat = {name: column[kept] for name, column in flat.items()}
+    return Batch(**flat), len(flat["actions"])
+
+
+class _Messages:
+    """The observer of a run that nobody watches."""
+
+    def start(self, config: TrainConfig, run_dir: Path, global_step: int) -> None: ...
+
+    def update(self, progress: Progress) -> None: ...
+
+    def message(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self, summary: RunSummary | None) -> None: ...
+
+
+def _make_pool(config: TrainConfig) -> Any:
+    import fastrl
+
+    return fastrl.make(
+        config.env_id,
+        num_envs=config.num_envs,
+        num_threads=config.env_threads,
+        autoreset_mode=config.autoreset_mode,
+        **config.make_options,
+    )
+
+
+def _create_run_dir(config: TrainConfig) -> Path:
+    name = f"{config.preset}-s{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = Path("runs") / config.env_id.replace("/", "-") / name
+    run_dir = Path(config.run_dir) if config.run_dir else default
+    try:
+        run_dir.mkdir(parents=True)
+        _write_text(run_dir / "config.json", config.to_json())
+    except FileExistsError:
+        raise FileExistsError(
+            f"run folder {run_dir} exists already: choose another, or resume it"
+        ) from None
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write run folder {run_dir}: {error.strerror}"
+        ) from error
+    return run_dir
+
+
+def _check_resumable(config: TrainConfig, run_dir: Path) -> None:
+    saved, asked = load_config(run_dir).to_dict(), config.to_dict()
+    changed = sorted(
+        key for key in saved if saved[key] != asked[key] and key not in MAY_CHANGE_ON_RESUME
+    )
+    if changed:
+        differences = ", ".join(f"{key} {saved[key]!r} -> {asked[key]!r}" for key in changed)
+        raise ValueError(f"cannot resume {run_dir} as another experiment: {differences}")
+    checkpoint.latest(run_dir)
+    if saved != asked:
+        _write_text(run_dir / "config.json", config.to_json())
+
+
+@contextlib.contextmanager
+def _locked(run_dir: Path) -> Iterator[None]:
+    """Keeps a second process from training in the same folder."""
+    folder = os.open(run_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise RuntimeError(f"another process is training in {run_dir}") from None
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _stop_signals(observer: Observer) -> Iterator[threading.Event]:
+    """Turns the first SIGINT or SIGTERM into a flag; a second one acts as it did before."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        stop.set()
+        restore()
+        observer.message(
+            f"{signal.Signals(number).name}: finishing this update, then saving;"
+            " once more stops at once without saving"
+        )
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Replaces a small file atomically."""
+    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
