@@ -1,0 +1,26 @@
+// gae_kernel: generalized advantage estimation on the GPU, compiled at first use by NVRTC
+// (fastrl/kernels.py) and launched by fastrl/ops.py.
+//
+// Oracle: the code of the scan is advantages.h, proved on the CPU; the `gpu` test in
+// tests/unit/test_kernels.py compares a launch with the CPU twin.
+//
+// Version 1, one thread per environment, neighbouring threads on neighbouring columns so that every
+// load and store is coalesced. Not yet timed on a GPU. The T dependent steps are the length of the
+// critical path; when N is too small to fill the machine, an associative scan over t (the pairs
+// (delta, decay) compose) is the next refinement.
+#include "csrc/ops/advantages.h"
+
+extern "C" __global__ void gae_kernel(const float* __restrict__ rewards,             // (T, N)
+                                      const float* __restrict__ values,              // (T, N)
+                                      const float* __restrict__ next_values,         // (T, N)
+                                      const unsigned char* __restrict__ terminated,  // (T, N)
+                                      const unsigned char* __restrict__ truncated,   // (T, N)
+                                      float* __restrict__ out,                       // (T, N)
+                                      long long num_steps, long long num_envs, float gamma,
+                                      float decay) {
+  const long long column = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (column >= num_envs) return;
+  const fastrl::ops::GaeArrays arrays{rewards,   values, next_values, terminated,
+                                      truncated, out,    num_steps,   num_envs};
+  fastrl::ops::gae_columns<1>(arrays, column, 1, gamma, decay);
+}
