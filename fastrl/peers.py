@@ -1,0 +1,178 @@
+"""What `fastrl bench pool` steps: our pool and its peers, behind one interface.
+
+Every contender gets its random actions from the same generator, drawn before the clock starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACTION_ROWS = 64
+"""Batches of random actions, used in turn."""
+
+
+class Contender(Protocol):
+    """A vector environment under test, ours or a peer's."""
+
+    name: str
+    threads: int
+    num_envs: int
+
+    def step(self) -> None:
+        """Steps every environment once, with the next batch of random actions."""
+        ...
+
+    def close(self) -> None:
+        """Releases it."""
+        ...
+
+
+class Ours:
+    """A fastrl pool."""
+
+    def __init__(self, env_id: str, num_envs: int, num_threads: int) -> None:
+        """Makes, resets and seeds the pool."""
+        import fastrl
+
+        self.name = f"fastrl ({num_threads} thread{'s' * (num_threads > 1)})"
+        self.threads, self.num_envs = num_threads, num_envs
+        self._pool: Any = fastrl.make(env_id, num_envs=num_envs, num_threads=num_threads)
+        self._pool.reset(seed=0)
+        self._actions = random_actions(int(self._pool.single_action_space.n), num_envs, np.int64)
+
+    def step(self) -> None:
+        """One batch."""
+        self._pool.step(next(self._actions))
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._pool.close()
+
+    def stats(self) -> dict[str, int] | None:
+        """The pool's clocks since it was made; None from a backend without them."""
+        read: Callable[[], dict[str, int]] | None = getattr(self._pool, "stats", None)
+        if read is None:
+            return None
+        try:
+            return read()
+        except NotImplementedError:
+            return None
+
+
+class AleVector:
+    """`ale_py.AtariVectorEnv`, as it comes."""
+
+    def __init__(self, game: str, num_envs: int, num_threads: int) -> None:
+        """Makes and resets it."""
+        import ale_py
+
+        self.name, self.threads, self.num_envs = "ale-py AtariVectorEnv", num_threads, num_envs
+        make = cast(Any, ale_py).AtariVectorEnv
+        self._env: Any = make(_snake(game), num_envs, num_threads=num_threads)
+        self._env.reset(seed=0)
+        self._actions = random_actions(int(self._env.single_action_space.n), num_envs, np.int64)
+
+    def step(self) -> None:
+        """One batch."""
+        self._env.step(next(self._actions))
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._env.close()
+
+
+class EnvPoolPeer:
+    """EnvPool in synchronous mode, as it comes (its resize is ale-py's: area interpolation)."""
+
+    def __init__(self, env_id: str, num_envs: int, num_threads: int) -> None:
+        """Makes and resets it."""
+        import envpool  # pyright: ignore[reportMissingTypeStubs]
+
+        self.name, self.threads, self.num_envs = "EnvPool", num_threads, num_envs
+        make = cast(Any, envpool).make_gymnasium
+        self._env: Any = make(env_id, num_envs=num_envs, num_threads=num_threads, seed=0)
+        self._env.reset()
+        self._actions = random_actions(int(self._env.action_space.n), num_envs, np.int32)
+
+    def step(self) -> None:
+        """One batch."""
+        self._env.step(next(self._actions))
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._env.close()
+
+
+class MinAtarPackage:
+    """The `minatar` package: a Python loop over environments, on one core.
+
+    Each step also copies the observation into a batch, and an ended game is reset at once: what a
+    trainer needs, and what a pool does.
+    """
+
+    def __init__(self, game: str, num_envs: int) -> None:
+        """Makes, seeds and resets the environments."""
+        import minatar  # pyright: ignore[reportMissingTypeStubs]
+
+        self.name, self.threads, self.num_envs = "minatar package", 1, num_envs
+        make = cast(Any, minatar).Environment
+        self._envs: list[Any] = [make(game) for _ in range(num_envs)]
+        for index, env in enumerate(self._envs):
+            env.seed(index)
+            env.reset()
+        self._obs = np.empty((num_envs, *self._envs[0].state_shape()), dtype=np.bool_)
+        self._rewards = np.empty(num_envs, dtype=np.float32)
+        self._terminated = np.empty(num_envs, dtype=np.bool_)
+        allowed = np.asarray(self._envs[0].minimal_action_set())
+        draws = random_actions(len(allowed), num_envs, np.int64)
+        self._actions = (allowed[row].tolist() for row in draws)
+
+    def step(self) -> None:
+        """One batch."""
+        for index, (env, action) in enumerate(zip(self._envs, next(self._actions), strict=True)):
+            reward, terminated = env.act(action)
+            if terminated:
+                env.reset()
+            self._obs[index] = env.state()
+            self._rewards[index] = reward
+            self._terminated[index] = terminated
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def random_actions(
+    num_actions: int, num_envs: int, dtype: type[np.integer[Any]]
+) -> Iterator[NDArray[Any]]:
+    """Batches of uniform random actions, (num_envs,) each, without end."""
+    rows = np.random.default_rng(0).integers(num_actions, size=(ACTION_ROWS, num_envs), dtype=dtype)
+    while True:
+        yield from rows
+
+
+def peers_of(env_id: str, num_envs: int, num_threads: int) -> tuple[list[Contender], list[str]]:
+    """The installed peers that play `env_id`, and the names of those that are not installed."""
+    family, _, name = env_id.rpartition("/")
+    game = name.rpartition("-")[0]
+    makers: list[tuple[str, str, Callable[[], Contender]]] = []
+    if family == "ALE":
+        makers = [
+            ("ale_py", "ale-py", lambda: AleVector(game, num_envs, num_threads)),
+            ("envpool", "envpool", lambda: EnvPoolPeer(name, num_envs, num_threads)),
+        ]
+    elif family == "MinAtar":
+        makers = [("minatar", "MinAtar", lambda: MinAtarPackage(_snake(game), num_envs))]
+    elif env_id == "Catch-v0":
+        makers = [("envpool", "envpool", lambda: EnvPoolPeer(env_id, num_envs, num_threads))]
+    installed = [make() for module, _, make in makers if find_spec(module) is not None]
+    return installed, [package for module, package, _ in makers if find_spec(module) is None]
+
+
+def _snake(game: str) -> str:
+    """`SpaceInvaders` to `space_invaders`, as ale-py and minatar call games."""
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in game).removeprefix("_")
