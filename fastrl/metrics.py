@@ -5,6 +5,7 @@ Imports neither torch nor wandb: a sink imports its library when it is opened.
 
 import json
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class WandbSink:
 
         id_file = run_dir / "wandb_id"
         if not id_file.exists():
-            id_file.write_text(wandb.util.generate_id(), encoding="utf-8")
+            id_file.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
         self._run: Any = wandb.init(
             project=config.wandb_project,
             mode=config.wandb_mode,
