@@ -175,7 +175,7 @@ def evaluate(
     Raises:
         FileNotFoundError: No such run, or it has no checkpoint yet.
         ValueError: A number is out of range, the seeds are those of training, the checkpoint is
-            damaged, or the video cannot be written.
+            damaged, there is no such device, or the video cannot be written.
     """
     import torch
 
@@ -188,6 +188,8 @@ def evaluate(
     config = load_config(run_dir)
     if episodes < 1:
         raise ValueError(f"episodes must be >= 1, got {episodes}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch sees no CUDA GPU: use device cpu")
     num_envs = min(episodes, MAX_PARALLEL_GAMES)
     trained_on = environment_seeds(config.seed, config.num_envs)
     seed = unseen_seed(config.seed, num_envs, trained_on) if seed is None else seed

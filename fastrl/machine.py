@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -33,8 +34,17 @@ def memory_gib() -> float | None:
         return None
 
 
+def gpu_names() -> list[str]:
+    """The NVIDIA GPUs, as their driver names them."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    found = subprocess.run(query, check=False, capture_output=True, text=True)
+    return found.stdout.splitlines() if found.returncode == 0 else []
+
+
 def hardware() -> dict[str, Any]:
-    """The machine: CPU model, cores in it, cores this process may use, memory, system."""
+    """The machine: CPU model, cores in it, cores this process may use, memory, GPUs, system."""
     from fastrl.cpus import available_cpus
 
     return {
@@ -42,6 +52,7 @@ def hardware() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "usable_cpus": available_cpus(),
         "memory_gib": memory_gib(),
+        "gpus": gpu_names(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
 
@@ -95,7 +106,8 @@ def describe(origin: dict[str, Any]) -> list[str]:
         f"- command: `{origin['command']}`",
         f"- date: {origin['date']}; commit: {origin['commit'] or 'not a git checkout'}",
         f"- machine: {machine['cpu']}, {machine['usable_cpus']} of {machine['cpus']} CPUs usable, "
-        f"{machine['memory_gib']} GiB, {machine['system']}",
+        f"{machine['memory_gib']} GiB, {', '.join(machine['gpus']) or 'no GPU'}, "
+        f"{machine['system']}",
         "- versions: " + ", ".join(f"{name} {found}" for name, found in origin["versions"].items()),
     ]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,7 @@ WRONG = {
     "eval {run} --episodes 0": "episodes must be >= 1, got 0",
     "eval {run} --video {tmp}/film.gif": "must end in .mp4",
     "eval {run} --video {tmp}/nope/film.mp4": "the folder must exist",
+    "eval {run} --seed -1": "seed must be",
     "bench pool --env nope": "there is no environment 'nope'",
     "bench pool --seconds 0": "seconds",
     "bench pool --json {tmp}/nope/file.json": "cannot write",
@@ -137,6 +139,18 @@ def test_a_process_ends_with_the_line_and_the_code() -> None:
     assert done.returncode == 2
     assert done.stderr == "fastrl: error: gamma must be a number in [0, 1], got 3.0\n"
     assert done.stdout == ""
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine may have a GPU")
+@pytest.mark.parametrize("line", ["train Catch-v0", "eval {run}", "bench kernels"])
+def test_cuda_without_a_gpu_is_a_mistake_of_the_user(
+    line: str, catch_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*line.format(run=catch_run).split(), "--device", "cuda"]) == 2
+
+    err = capsys.readouterr().err
+    assert "torch sees no CUDA GPU" in err
+    assert err.count("\n") == 1
 
 
 def test_the_traceback_is_there_for_who_asks() -> None:
