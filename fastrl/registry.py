@@ -64,11 +64,21 @@ def spec(id: str) -> EnvSpec:
         ValueError: Unknown id; the message names the closest ones.
     """
     if id not in _specs:
-        folded = {name.lower(): name for name in _specs}
-        close = [folded[c] for c in difflib.get_close_matches(id.lower(), folded, n=3, cutoff=0.4)]
+        close = _close_ids(id)
         hint = f"; did you mean {' or '.join(close)}?" if close else "; see fastrl.list_envs()"
         raise ValueError(f"there is no environment '{id}'{hint}")
     return _specs[id]
+
+
+def _close_ids(id: str) -> list[str]:
+    """Up to three ids that are spelt like `id`, or whose game is: `brakout` is a Breakout."""
+    named: dict[str, list[str]] = {}
+    for name in list_envs():
+        game = name.rpartition("/")[2].rpartition("-")[0]
+        for key in {name.lower(), game.lower()}:
+            named.setdefault(key, []).append(name)
+    close = difflib.get_close_matches(id.lower(), named, n=3)
+    return list(dict.fromkeys(name for key in close for name in named[key]))[:3]
 
 
 def make(
