@@ -287,7 +287,7 @@ def _draw_game(axis: Any, env_id: str, runs: list[Run]) -> None:
         low, high = curves[:, common].min(axis=0), curves[:, common].max(axis=0)
         axis.fill_between(centres[common], low, high, alpha=0.25, linewidth=0)
     bar = published_bar(env_id)
-    if bar is not None:
+    if bar is not None and bar < 2.0 * axis.get_ylim()[1]:  # Else it would flatten the curve.
         axis.axhline(bar, color="grey", linestyle="--", linewidth=1, label=f"published {bar:g}")
     axis.set_title(env_id)
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
