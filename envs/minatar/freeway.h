@@ -69,7 +69,7 @@ struct Freeway {
     action = sticky(action, options.sticky_action_prob, rng);
     if (chicken_timer == 0 && (action == kUp || action == kDown)) {
       chicken_timer = kChickenInterval;
-      if (action == kUp && chicken_row > 0) --chicken_row;
+      if (action == kUp) --chicken_row;  // Reaching the top never lasts to the next step.
       if (action == kDown && chicken_row < kSide - 1) ++chicken_row;
     }
 

@@ -101,7 +101,7 @@ struct SpaceInvaders {
     if (shot_timer > 0) --shot_timer;
     --march_timer;
     --enemy_shot_timer;
-    if (count(aliens) == 0) next_wave();
+    if (columns(aliens) == 0) next_wave();
     return result;
   }
 
@@ -188,6 +188,7 @@ struct SpaceInvaders {
     int num_killed = 0;
     for (std::size_t row = 0; row < kSide; ++row) {
       const auto met = static_cast<std::uint16_t>(aliens[row] & friendly_bullets[row]);
+      if (met == 0) continue;
       num_killed += std::popcount(met);
       aliens[row] ^= met;
       friendly_bullets[row] ^= met;
