@@ -1,6 +1,7 @@
 """The environment pool: many copies of one game behind gymnasium's vector interface."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,12 +63,18 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
         self.render_mode = None
         high = 1 if max(core.obs_shape, default=0) <= 16 else 255
-        self.single_observation_space = gymnasium.spaces.Box(0, high, core.obs_shape, np.uint8)
+        self.single_observation_space: gymnasium.Space[Array] = gymnasium.spaces.Box(
+            0, high, core.obs_shape, np.uint8
+        )
         self.single_action_space = gymnasium.spaces.Discrete(core.num_actions)
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._out: dict[str, Any] = {}
         self._sent_out: dict[str, Array] = {}
+
+    @cached_property
+    def observation_space(self) -> gymnasium.Space[Array]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """All N observations. Made when asked for: gymnasium's bounds are four arrays like it."""
+        return batch_space(self.single_observation_space, self.num_envs)
 
     def reset(
         self,

@@ -28,22 +28,22 @@ struct Destination {
 /// Arrays over `size` slots. A slot is written by one worker, then counted off in `remaining`.
 class Batch {
  public:
-  Batch(std::size_t size, std::size_t obs_size, bool with_final)
-      : size(size),
-        obs_size(obs_size),
-        obs(size * obs_size),
-        reward(size),
-        terminated(size),
-        truncated(size),
-        env_id(size),
-        raw_reward(size),
-        game_over(size),
-        episode_return(size),
-        episode_length(size),
-        ended(with_final ? size : 0),
-        final_obs(with_final ? size * obs_size : 0),
-        final_return(with_final ? size : 0),
-        final_length(with_final ? size : 0) {}
+  Batch(std::size_t num_slots, std::size_t obs_bytes, bool with_final)
+      : size(num_slots),
+        obs_size(obs_bytes),
+        obs(num_slots * obs_bytes),
+        reward(num_slots),
+        terminated(num_slots),
+        truncated(num_slots),
+        env_id(num_slots),
+        raw_reward(num_slots),
+        game_over(num_slots),
+        episode_return(num_slots),
+        episode_length(num_slots),
+        ended(with_final ? num_slots : 0),
+        final_obs(with_final ? num_slots * obs_bytes : 0),
+        final_return(with_final ? num_slots : 0),
+        final_length(with_final ? num_slots : 0) {}
 
   /// Makes the batch ready for `size` new results.
   void begin(const Destination& out) noexcept {

@@ -3,7 +3,7 @@
 // `AnyPool` is the machinery (threads, batches, who may be stepped when), compiled once; `Pool<E>`
 // adds the loop over one game's structs. One thread calls; `close` may come from any.
 //
-// Who owns an environment's slot: the caller while it is idle, one worker from `queue_.push` until
+// Who owns an environment's slot: the caller while it is idle, one worker from `TaskQueue::push` until
 // the batch that holds its result is complete. The queue's lock orders the first hand-over, the
 // batch's `remaining` counter the second.
 #pragma once
@@ -312,33 +312,32 @@ class AnyPool {
   /// Stops the workers. Safe twice, and while another thread waits in recv, which then raises.
   void close() noexcept {
     if (getpid() != pid_) {
-      // After a fork the threads are not here, and a lock may be held for ever: let them be.
-      static_cast<void>(workers_.release());
+      static_cast<void>(threads_.release());
       return;
     }
     closed_.store(true, std::memory_order_release);  // pairs with the acquire in wait_for and Entry
     {
       const std::lock_guard lock(done_mutex_);
     }
-    done_.notify_all();
+    threads_->done.notify_all();
     // A recv on another thread raises now; a step or reset there ends first.
     while (inside_.exchange(true, std::memory_order_acquire)) std::this_thread::yield();
-    queue_.close();
-    if (workers_) {
-      for (std::thread& worker : *workers_) worker.join();
-      workers_->clear();
-    }
+    threads_->queue.close();
+    for (std::thread& worker : threads_->workers) worker.join();
+    threads_->workers.clear();
     inside_.store(false, std::memory_order_release);
   }
 
  protected:
   AnyPool(PoolConfig config, std::size_t obs_size)
       : config_(checked(std::move(config))),
-        queue_(index(config_.num_envs), num_awake(config_),
-               config_.num_threads > 1 && config_.num_threads <= config_.num_cpus
-                   ? kSpin
-                   : Clock::duration::zero()),
-        workers_(std::make_unique<std::vector<std::thread>>()),
+        threads_(new Threads{
+            .queue = TaskQueue(index(config_.num_envs), num_awake(config_),
+                               config_.num_threads > 1 && config_.num_threads <= config_.num_cpus
+                                   ? kSpin
+                                   : Clock::duration::zero()),
+            .done = {},
+            .workers = {}}),
         full_batches_(std::make_shared<BatchShelf>(index(config_.num_envs), obs_size,
                                                    config_.autoreset == Autoreset::kSameStep)),
         part_batches_(synchronous()
@@ -353,9 +352,9 @@ class AnyPool {
   /// Last act of the constructor of Pool<E>: workers call its virtual functions.
   void start_workers() {
     for (int i = 0; i < config_.num_threads; ++i) {
-      workers_->emplace_back([this] {
+      threads_->workers.emplace_back([this] {
         std::vector<Task> chunk;
-        while (queue_.take(chunk)) run(chunk);
+        while (threads_->queue.take(chunk)) run(chunk);
       });
     }
   }
@@ -397,7 +396,7 @@ class AnyPool {
       {
         const std::lock_guard lock(done_mutex_);
       }
-      done_.notify_all();
+      threads_->done.notify_all();
     }
   }
 
@@ -495,17 +494,18 @@ class AnyPool {
     run_chunk(chunk);
     const auto ns = static_cast<std::uint64_t>((Clock::now() - start).count());
     work_ns_.fetch_add(ns, std::memory_order_relaxed);
-    queue_.report_cost(size, static_cast<double>(ns));
+    threads_->queue.report_cost(size, static_cast<double>(ns));
   }
 
   /// Hands `tasks_` to the workers, helps, and waits until `batch` is complete.
   void run_together(const BatchPtr& batch, const Interrupt& interrupt) {
     rethrow();
     // Waking a thread costs some microseconds: not worth it for less work than that.
-    const double ns = queue_.ns_per_task() * static_cast<double>(tasks_.size());
+    const double ns = threads_->queue.ns_per_task() * static_cast<double>(tasks_.size());
     const std::size_t helpers = num_awake(config_) - 1;
-    queue_.push(tasks_, ns > 0.0 ? std::min(helpers, index(static_cast<int>(ns / 5e3))) : helpers);
-    while (queue_.try_take(chunk_)) run(chunk_);
+    threads_->queue.push(
+        tasks_, ns > 0.0 ? std::min(helpers, static_cast<std::size_t>(ns / 5e3)) : helpers);
+    while (threads_->queue.try_take(chunk_)) run(chunk_);
     const auto ready = [&]() -> BatchPtr { return is_complete(*batch) ? batch : nullptr; };
     static_cast<void>(wait_for(ready, std::nullopt, interrupt, batch));
     steps_ += batch->size;
@@ -522,7 +522,7 @@ class AnyPool {
     }
     for (const Task& task : tasks_) in_flight_[index(task.env)] = 1;
     num_in_flight_ += tasks_.size();
-    queue_.push(tasks_, num_awake(config_));
+    threads_->queue.push(tasks_, num_awake(config_));
   }
 
   /// Waits until nothing is in flight and drops the results.
@@ -581,7 +581,7 @@ class AnyPool {
         slice = std::min(slice, std::chrono::duration_cast<Clock::duration>(left) +
                                     Clock::duration(1));
       }
-      if (done_.wait_for(lock, slice) == std::cv_status::timeout && interrupt && !interrupted) {
+      if (threads_->done.wait_for(lock, slice) == std::cv_status::timeout && interrupt && !interrupted) {
         lock.unlock();
         try {
           interrupt();
@@ -662,10 +662,16 @@ class AnyPool {
     return ids;
   }
 
+  /// What a fork breaks: in the child nobody may wait for it, wake it, or destroy it.
+  struct Threads {
+    TaskQueue queue;
+    std::condition_variable done;  ///< Some batch is complete; with done_mutex_.
+    std::vector<std::thread> workers;
+  };
+
   const PoolConfig config_;
   const pid_t pid_ = getpid();
-  TaskQueue queue_;
-  std::unique_ptr<std::vector<std::thread>> workers_;
+  std::unique_ptr<Threads> threads_;
 
   std::shared_ptr<BatchShelf> full_batches_;  ///< num_envs slots.
   std::shared_ptr<BatchShelf> part_batches_;  ///< batch_size slots.
@@ -674,7 +680,6 @@ class AnyPool {
   std::deque<BatchPtr> pending_;  ///< Begun and not yet received; guarded by claim_mutex_.
 
   std::mutex done_mutex_;         ///< Guards error_, and the sleep of the caller.
-  std::condition_variable done_;
   std::exception_ptr error_;
   std::atomic<bool> failed_{false};
   std::atomic<bool> closed_{false};

@@ -1,0 +1,359 @@
+// The pool without Python, so that the sanitizers see all of it: `make native` builds and runs this
+// under ASan+UBSan and under TSan.
+#include "csrc/pool/pool.h"
+
+#include <sys/wait.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "envs/catch/catch.h"
+
+namespace fastrl {
+namespace {
+
+#define CHECK(condition)                                                           \
+  do {                                                                             \
+    if (!(condition)) {                                                            \
+      std::fprintf(stderr, "%s:%d: CHECK(%s)\n", __FILE__, __LINE__, #condition);  \
+      std::abort();                                                                \
+    }                                                                              \
+  } while (false)
+
+template <typename Error>
+std::string raised(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  std::fprintf(stderr, "nothing was raised\n");
+  std::abort();
+}
+
+const AnyPool::Interrupt kNever = [] {};
+
+/// Counts its steps; action 1 throws, action 2 takes 50 ms, action 3 ends the episode.
+struct Awkward {
+  static constexpr int kNumActions = 4;
+  static constexpr std::array<int, 1> kObsShape{1};
+  static constexpr std::size_t kObsSize = 1;
+  int steps = 0;
+
+  void reset(Rng& /*rng*/) { steps = 0; }
+  Transition step(int action, Rng& /*rng*/) {
+    ++steps;
+    if (action == 1) throw std::runtime_error("the game broke");
+    if (action == 2) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return {.reward = 1.0F, .terminated = action == 3};
+  }
+  void observe(std::span<std::uint8_t, kObsSize> obs) const {
+    obs[0] = static_cast<std::uint8_t>(steps);
+  }
+};
+
+PoolConfig config(int num_envs, int batch_size, int num_threads,
+                  Autoreset autoreset = Autoreset::kNextStep) {
+  PoolConfig made;
+  made.id = made.identity = "test";
+  made.num_envs = num_envs;
+  made.batch_size = batch_size;
+  made.num_threads = num_threads;
+  made.num_cpus = 16;  // All threads run, also on a small machine.
+  made.autoreset = autoreset;
+  return made;
+}
+
+std::vector<std::int64_t> same(int count, std::int64_t value) {
+  return std::vector<std::int64_t>(static_cast<std::size_t>(count), value);
+}
+
+std::vector<std::int64_t> ids_of(const Batch& batch) {
+  return {batch.env_id.begin(), batch.env_id.end()};
+}
+
+std::vector<std::uint64_t> seeds(int count) {
+  std::vector<std::uint64_t> made(static_cast<std::size_t>(count));
+  std::iota(made.begin(), made.end(), 7U);
+  return made;
+}
+
+/// The action of environment `env` at its step `t`: the same for every pool.
+std::int64_t policy(std::int64_t env, int t) { return (env * 31 + t * 17) % 3; }
+
+/// Every environment's history (observation hash, reward), stepped in the way the config says.
+std::vector<std::vector<std::uint64_t>> play(const PoolConfig& how, int num_steps) {
+  Pool<envs::Catch> pool(how, {});
+  const int n = how.num_envs;
+  std::vector<std::vector<std::uint64_t>> history(static_cast<std::size_t>(n));
+  std::vector<int> steps(static_cast<std::size_t>(n));
+  const auto record = [&](const Batch& batch) {
+    for (std::size_t i = 0; i < batch.size; ++i) {
+      const auto env = static_cast<std::size_t>(batch.env_id[i]);
+      const std::span obs(batch.to.obs + i * batch.obs_size, batch.obs_size);
+      history[env].push_back(hash_bytes(std::as_bytes(obs)) +
+                             static_cast<std::uint64_t>(batch.to.reward[i] + 1.0F));
+    }
+  };
+  if (pool.synchronous()) {
+    record(*pool.reset(seeds(n), {}, {}, kNever));
+    for (int t = 0; t < num_steps; ++t) {
+      std::vector<std::int64_t> actions;
+      for (int env = 0; env < n; ++env) actions.push_back(policy(env, t));
+      record(*pool.step(actions, {}, kNever));
+    }
+    return history;
+  }
+  pool.async_reset(seeds(n), kNever);
+  for (bool busy = true; busy;) {
+    const BatchPtr batch = pool.recv(30.0, kNever);
+    record(*batch);
+    std::vector<std::int64_t> actions;
+    for (const std::int64_t env : ids_of(*batch)) {
+      actions.push_back(policy(env, steps[static_cast<std::size_t>(env)]++));
+    }
+    pool.send(actions, ids_of(*batch), {});
+    busy = false;
+    for (const auto& one : history) busy = busy || one.size() <= static_cast<std::size_t>(num_steps);
+  }
+  for (auto& one : history) one.resize(static_cast<std::size_t>(num_steps) + 1);
+  return history;
+}
+
+void results_do_not_depend_on_threads_or_batch_size() {
+  const auto expected = play(config(13, 0, 1), 60);
+  for (const int threads : {1, 2, 3, 8, 13}) {
+    for (const int batch : {0, 1, 5, 12}) CHECK(play(config(13, batch, threads), 60) == expected);
+  }
+}
+
+void a_throwing_env_raises_in_step() {
+  Pool<Awkward> pool(config(8, 0, 4), {});
+  static_cast<void>(pool.reset({}, {}, {}, kNever));
+  std::vector<std::int64_t> actions = same(8, 0);
+  actions[5] = 1;
+  for (int i = 0; i < 50; ++i) {
+    CHECK(raised<std::runtime_error>([&] {
+            static_cast<void>(pool.step(actions, {}, kNever));
+          }) == "the game broke");
+    // The pool lives on, and NextStep resets the one that broke.
+    CHECK(pool.step(same(8, 0), {}, kNever)->to.obs[5] == 0);
+  }
+}
+
+void a_throwing_env_raises_in_recv() {
+  for (const int batch_size : {0, 1, 3}) {
+    Pool<Awkward> pool(config(8, batch_size, 4), {});
+    pool.async_reset({}, kNever);
+    const BatchPtr batch = pool.recv(30.0, kNever);
+    pool.send(same(static_cast<int>(batch->size), 1), ids_of(*batch), {});
+    CHECK(raised<std::runtime_error>([&] {
+            for (int i = 0; i < 8; ++i) static_cast<void>(pool.recv(30.0, kNever));
+          }) == "the game broke");
+    CHECK(pool.reset({}, {}, {}, kNever)->size == 8);
+  }
+}
+
+void recv_times_out_and_loses_nothing() {
+  Pool<Awkward> pool(config(4, 0, 2), {});
+  static_cast<void>(pool.reset({}, {}, {}, kNever));
+  const std::vector<std::int64_t> all{0, 1, 2, 3};
+  pool.send(same(4, 2), all, {});
+  static_cast<void>(
+      raised<TimeoutError>([&] { static_cast<void>(pool.recv(0.001, kNever)); }));
+  const BatchPtr batch = pool.recv(30.0, kNever);
+  for (const auto steps : std::span(batch->to.obs, 4)) CHECK(steps == 1);
+}
+
+void recv_refuses_to_wait_for_ever() {
+  Pool<Awkward> pool(config(4, 2, 2), {});
+  static_cast<void>(pool.reset({}, {}, {}, kNever));
+  CHECK(raised<std::runtime_error>([&] { static_cast<void>(pool.recv(std::nullopt, kNever)); })
+            .find("in flight") != std::string::npos);
+}
+
+void an_interrupt_stops_recv_and_loses_nothing() {
+  Pool<Awkward> pool(config(4, 0, 1), {});
+  static_cast<void>(pool.reset({}, {}, {}, kNever));
+  const std::vector<std::int64_t> all{0, 1, 2, 3};
+  pool.send(same(4, 2), all, {});  // 200 ms on one thread; an interrupt is looked for each 100.
+  const AnyPool::Interrupt stop = [] { throw std::logic_error("ctrl-c"); };
+  CHECK(raised<std::logic_error>([&] { static_cast<void>(pool.recv(30.0, stop)); }) == "ctrl-c");
+  CHECK(pool.recv(30.0, kNever)->to.obs[3] == 1);
+}
+
+void an_interrupt_of_step_waits_for_the_workers() {
+  Pool<Awkward> pool(config(8, 0, 2), {});
+  static_cast<void>(pool.reset({}, {}, {}, kNever));
+  std::vector<std::int64_t> actions = same(8, 2);
+  const AnyPool::Interrupt stop = [] { throw std::logic_error("ctrl-c"); };
+  try {
+    static_cast<void>(pool.step(actions, {}, stop));
+  } catch (const std::logic_error&) {  // Only when the other thread was the later one.
+  }
+  CHECK(pool.step(same(8, 0), {}, kNever)->to.obs[7] == 2);
+}
+
+void close_wakes_a_waiting_recv() {
+  for (int i = 0; i < 20; ++i) {
+    Pool<Awkward> pool(config(2, 0, 2), {});
+    static_cast<void>(pool.reset({}, {}, {}, kNever));
+    const std::vector<std::int64_t> both{0, 1};
+    pool.send(same(2, 2), both, {});
+    std::thread closer([&] { pool.close(); });
+    try {
+      static_cast<void>(pool.recv(30.0, kNever));
+    } catch (const std::runtime_error&) {  // Closed while, or before, it waited.
+    }
+    closer.join();
+    pool.close();
+    CHECK(raised<std::runtime_error>([&] {
+            static_cast<void>(pool.recv(1.0, kNever));
+          }).find("closed") != std::string::npos);
+  }
+}
+
+void pools_come_and_go() {
+  for (int i = 0; i < 1000; ++i) {
+    Pool<envs::Catch> pool(config(1 + i % 9, i % 3 == 0 ? 1 : 0, 1 + i % 5), {});
+    if (i % 4 == 0) continue;
+    pool.async_reset({}, kNever);
+    if (i % 4 == 1) continue;  // Dropped with work in flight.
+    static_cast<void>(pool.recv(30.0, kNever));
+  }
+}
+
+void a_batch_outlives_its_pool_and_is_not_reused_while_held() {
+  BatchPtr kept;
+  {
+    Pool<Awkward> pool(config(3, 0, 2), {});
+    static_cast<void>(pool.reset({}, {}, {}, kNever));
+    kept = pool.step(same(3, 0), {}, kNever);
+    for (int i = 0; i < 5; ++i) CHECK(pool.step(same(3, 0), {}, kNever)->to.obs != kept->to.obs);
+  }
+  for (const auto steps : std::span(kept->to.obs, 3)) CHECK(steps == 1);
+}
+
+void the_callers_memory_is_written() {
+  Pool<Awkward> pool(config(3, 0, 2), {});
+  static_cast<void>(pool.reset({}, {}, {}, kNever));
+  std::array<std::uint8_t, 3> obs{};
+  std::array<float, 3> reward{};
+  static_cast<void>(pool.step(same(3, 0), {.obs = obs.data(), .reward = reward.data()}, kNever));
+  for (std::size_t i = 0; i < 3; ++i) CHECK(obs[i] == 1 && reward[i] == 1.0F);
+}
+
+void every_mode_resets_as_it_says() {
+  {
+    Pool<Awkward> pool(config(2, 0, 1, Autoreset::kNextStep), {});
+    static_cast<void>(pool.reset({}, {}, {}, kNever));
+    BatchPtr end = pool.step(same(2, 3), {}, kNever);
+    CHECK(end->to.obs[0] == 1 && end->to.terminated[0] == 1 && end->episode_length[0] == 1);
+    BatchPtr start = pool.step(same(2, 3), {}, kNever);
+    CHECK(start->to.obs[0] == 0 && start->to.terminated[0] == 0 && start->to.reward[0] == 0.0F);
+  }
+  {
+    Pool<Awkward> pool(config(2, 0, 1, Autoreset::kSameStep), {});
+    static_cast<void>(pool.reset({}, {}, {}, kNever));
+    BatchPtr end = pool.step(same(2, 3), {}, kNever);
+    CHECK(end->to.obs[0] == 0 && end->to.terminated[0] == 1 && end->num_ended == 2);
+    CHECK(end->final_obs[0] == 1 && end->final_length[0] == 1 && end->episode_length[0] == 0);
+  }
+  {
+    Pool<Awkward> pool(config(2, 0, 1, Autoreset::kDisabled), {});
+    static_cast<void>(pool.reset({}, {}, {}, kNever));
+    static_cast<void>(pool.step(same(2, 3), {}, kNever));
+    static_cast<void>(raised<std::invalid_argument>([&] {
+      static_cast<void>(pool.step(same(2, 0), {}, kNever));
+    }));
+    const std::vector<std::uint8_t> second{0, 1};
+    BatchPtr batch = pool.reset({}, second, {}, kNever);
+    CHECK(batch->to.obs[0] == 1 && batch->to.obs[1] == 0);
+  }
+}
+
+void a_snapshot_replays() {
+  Pool<envs::Catch> pool(config(6, 0, 3), {});
+  static_cast<void>(pool.reset(seeds(6), {}, {}, kNever));
+  const std::vector<std::byte> state = pool.get_state({});
+  std::vector<std::uint8_t> first;
+  std::vector<std::uint8_t> second;
+  for (std::vector<std::uint8_t>* played : {&first, &second}) {
+    pool.set_state(state, {});
+    for (int t = 0; t < 40; ++t) {
+      const BatchPtr batch = pool.step(same(6, t % 3), {}, kNever);
+      played->insert(played->end(), batch->obs.begin(), batch->obs.end());
+    }
+  }
+  CHECK(first == second);
+}
+
+void a_damaged_snapshot_is_refused() {
+  Pool<envs::Catch> pool(config(2, 0, 1), {});
+  static_cast<void>(pool.reset(seeds(2), {}, {}, kNever));
+  const std::vector<std::byte> state = pool.get_state({});
+  for (std::size_t at = 0; at < state.size(); ++at) {
+    std::vector<std::byte> damaged = state;
+    damaged[at] ^= std::byte{0x40};
+    if (at >= 20 && at < 24) continue;  // Reserved bytes of the header.
+    static_cast<void>(raised<std::invalid_argument>([&] { pool.set_state(damaged, {}); }));
+    damaged.resize(at);
+    static_cast<void>(raised<std::invalid_argument>([&] { pool.set_state(damaged, {}); }));
+  }
+  CHECK(pool.get_state({}) == state);
+}
+
+void a_fork_leaves_the_child_a_pool_it_can_only_drop() {
+  auto pool = std::make_unique<Pool<envs::Catch>>(config(4, 0, 3), envs::Catch{});
+  static_cast<void>(pool->reset({}, {}, {}, kNever));
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));  // The workers sleep.
+  const pid_t child = fork();
+  if (child == 0) {
+    const bool refused = raised<std::runtime_error>([&] {
+                           static_cast<void>(pool->step(same(4, 0), {}, kNever));
+                         }).find("after the fork") != std::string::npos;
+    pool.reset();
+    _exit(refused ? 0 : 1);
+  }
+  int status = 1;
+  CHECK(waitpid(child, &status, 0) == child && status == 0);
+  static_cast<void>(pool->step(same(4, 0), {}, kNever));
+}
+
+}  // namespace
+}  // namespace fastrl
+
+int main() {
+  using namespace fastrl;
+  const std::vector<std::pair<const char*, void (*)()>> tests{
+#define TEST(name) {#name, name}
+      TEST(results_do_not_depend_on_threads_or_batch_size),
+      TEST(a_throwing_env_raises_in_step),
+      TEST(a_throwing_env_raises_in_recv),
+      TEST(recv_times_out_and_loses_nothing),
+      TEST(recv_refuses_to_wait_for_ever),
+      TEST(an_interrupt_stops_recv_and_loses_nothing),
+      TEST(an_interrupt_of_step_waits_for_the_workers),
+      TEST(close_wakes_a_waiting_recv),
+      TEST(pools_come_and_go),
+      TEST(a_batch_outlives_its_pool_and_is_not_reused_while_held),
+      TEST(the_callers_memory_is_written),
+      TEST(every_mode_resets_as_it_says),
+      TEST(a_snapshot_replays),
+      TEST(a_damaged_snapshot_is_refused),
+      TEST(a_fork_leaves_the_child_a_pool_it_can_only_drop),
+  };
+  for (const auto& [name, test] : tests) {
+    test();
+    std::printf("ok %s\n", name);
+  }
+  return 0;
+}
