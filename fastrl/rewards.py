@@ -82,17 +82,17 @@ class ReturnStd:
         ).astype(np.float32, copy=False)
         counted = self.accumulated if valid.all() else self.accumulated[valid]
         if counted.size:
-            self._include(float(counted.mean()), float(counted.var()), counted.size)
+            self._include(counted.mean(), counted.var(), counted.size)
         self.accumulated[ended] = 0.0
         return (rewards / np.sqrt(self.variance + self.EPSILON)).astype(np.float32)
 
-    def _include(self, mean: float, variance: float, count: int) -> None:
-        """Parallel variance (Chan et al. 1979), in the order of gymnasium's operations."""
-        delta = mean - self.mean
+    def _include(self, mean: np.float32, variance: np.float32, count: int) -> None:
+        """Parallel variance (Chan et al. 1979), in gymnasium's order and precision."""
+        delta = float(mean) - self.mean
         total = self.count + count
         m2 = (
             self.variance * self.count
-            + variance * count
+            + float(variance * np.float32(count))
             + delta * delta * self.count * count / total
         )
         self.mean += delta * count / total
