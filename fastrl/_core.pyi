@@ -78,6 +78,9 @@ class Pool:
     def num_actions(self) -> int:
         ...
     @property
+    def obs_high(self) -> int:
+        ...
+    @property
     def obs_shape(self) -> tuple[int, ...]:
         ...
 def gae(rewards: numpy.ndarray, values: numpy.ndarray, next_values: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, gamma: typing.SupportsFloat | typing.SupportsIndex, gae_lambda: typing.SupportsFloat | typing.SupportsIndex, out: numpy.ndarray) -> None:

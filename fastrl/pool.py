@@ -62,9 +62,8 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self.autoreset_mode = AutoresetMode[config.autoreset.name]
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
         self.render_mode = None
-        high = 1 if max(core.obs_shape, default=0) <= 16 else 255
         self.single_observation_space: gymnasium.Space[Array] = gymnasium.spaces.Box(
-            0, high, core.obs_shape, np.uint8
+            0, core.obs_high, core.obs_shape, np.uint8
         )
         self.single_action_space = gymnasium.spaces.Discrete(core.num_actions)
         self.action_space = batch_space(self.single_action_space, self.num_envs)

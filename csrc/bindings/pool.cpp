@@ -220,6 +220,7 @@ void bind_pool(py::module_& m) {
                              [](const AnyPool& pool) -> py::typing::Tuple<py::int_, py::ellipsis> {
                                return py::tuple(py::cast(pool.obs_shape()));
                              })
+      .def_property_readonly("obs_high", &AnyPool::obs_high)
       .def_property_readonly("config", &AnyPool::config)
       .def(
           "reset",

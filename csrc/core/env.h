@@ -34,6 +34,16 @@ concept PoolableEnv =
       { E::kObsShape.size() } -> std::convertible_to<std::size_t>;
     };
 
+/// The largest value in an observation: `E::kObsHigh` where the game says, else 255.
+template <typename E>
+constexpr int obs_high() {
+  if constexpr (requires { E::kObsHigh; }) {
+    return E::kObsHigh;
+  } else {
+    return 255;
+  }
+}
+
 /// A game. It owns its state and nothing else: no heap, no thread, no clock, no exception.
 template <typename E>
 concept Env =

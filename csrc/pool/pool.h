@@ -79,6 +79,7 @@ class AnyPool {
   // ---- shape ------------------------------------------------------------------------------------
   [[nodiscard]] virtual int num_actions() const noexcept = 0;
   [[nodiscard]] virtual std::vector<int> obs_shape() const = 0;
+  [[nodiscard]] virtual int obs_high() const noexcept = 0;
   [[nodiscard]] const PoolConfig& config() const noexcept { return config_; }
   [[nodiscard]] bool synchronous() const noexcept {
     return config_.batch_size == config_.num_envs;
@@ -716,6 +717,7 @@ class Pool final : public AnyPool {
   ~Pool() override { close(); }
 
   [[nodiscard]] int num_actions() const noexcept override { return E::kNumActions; }
+  [[nodiscard]] int obs_high() const noexcept override { return fastrl::obs_high<E>(); }
   [[nodiscard]] std::vector<int> obs_shape() const override {
     return {E::kObsShape.begin(), E::kObsShape.end()};
   }

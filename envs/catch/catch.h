@@ -24,6 +24,7 @@ struct Catch {
   static constexpr int kNumActions = 3;  // 0 left, 1 stay, 2 right
   static constexpr std::array<int, 3> kObsShape{1, kRows, kCols};
   static constexpr std::size_t kObsSize = std::size_t{kRows} * kCols;
+  static constexpr int kObsHigh = 1;
 
   int ball_row = 0;
   int ball_col = 0;

@@ -30,6 +30,7 @@ struct Asterix {
   static constexpr std::array<int, 5> kMinimalActions{kNoop, kLeft, kUp, kRight, kDown};
   static constexpr std::array<int, 3> kObsShape{kSide, kSide, kNumChannels};
   static constexpr std::size_t kObsSize = Canvas<kNumChannels>::kSize;
+  static constexpr int kObsHigh = 1;
 
   static constexpr int kNumLanes = 8;
   static constexpr int kFirstLaneRow = 1;

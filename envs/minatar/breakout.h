@@ -31,6 +31,7 @@ struct Breakout {
   static constexpr std::array<int, 3> kMinimalActions{kNoop, kLeft, kRight};
   static constexpr std::array<int, 3> kObsShape{kSide, kSide, kNumChannels};
   static constexpr std::size_t kObsSize = Canvas<kNumChannels>::kSize;
+  static constexpr int kObsHigh = 1;
 
   static constexpr int kFirstBrickRow = 1;
   static constexpr int kNumBricks = 3 * kSide;

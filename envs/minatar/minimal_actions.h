@@ -20,6 +20,7 @@ struct MinimalActions {
   static constexpr int kNumActions = static_cast<int>(Game::kMinimalActions.size());
   static constexpr auto kObsShape = Game::kObsShape;
   static constexpr std::size_t kObsSize = Game::kObsSize;
+  static constexpr int kObsHigh = Game::kObsHigh;
 
   Game game;
 

@@ -43,6 +43,7 @@ struct Seaquest {
   static constexpr std::array<int, 6> kMinimalActions{kNoop, kLeft, kUp, kRight, kDown, kFire};
   static constexpr std::array<int, 3> kObsShape{kSide, kSide, kNumChannels};
   static constexpr std::size_t kObsSize = Canvas<kNumChannels>::kSize;
+  static constexpr int kObsHigh = 1;
 
   static constexpr int kFirstLaneRow = 1;
   static constexpr int kNumLanes = 8;

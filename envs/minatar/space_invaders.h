@@ -40,6 +40,7 @@ struct SpaceInvaders {
   static constexpr std::array<int, 4> kMinimalActions{kNoop, kLeft, kRight, kFire};
   static constexpr std::array<int, 3> kObsShape{kSide, kSide, kNumChannels};
   static constexpr std::size_t kObsSize = Canvas<kNumChannels>::kSize;
+  static constexpr int kObsHigh = 1;
 
   static constexpr int kBottom = kSide - 1;
   static constexpr std::int8_t kSlowestMarch = 12;  // Steps between two moves of the aliens.
