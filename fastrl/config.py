@@ -236,7 +236,16 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Any]] = MappingProxyType(
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "minatar": {},
+        "minatar": {
+            "num_envs": 128,
+            "num_steps": 64,
+            "num_minibatches": 8,
+            "update_epochs": 3,
+            "learning_rate": 2.5e-3,
+            "gamma": 0.995,
+            "gae_lambda": 0.8,
+            "ent_coef": 0.015,
+        },
         "catch": {
             "total_steps": 200_000,
             "num_envs": 64,
