@@ -38,6 +38,7 @@ $(VENV)/.built: $(VENV)/.installed setup.py $(shell find csrc envs -name '*.h' -
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.h' '*.cpp' '*.cu')
 	$(BIN)/pyright
 
 # The types of the native module, as pybind11-stubgen reads them.

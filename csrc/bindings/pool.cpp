@@ -42,10 +42,10 @@ std::vector<std::int64_t> integers(const py::object& given, const char* name) {
   }
   const char kind = array.dtype().kind();
   if (array.ndim() != 1 || (kind != 'i' && kind != 'u')) {
-    throw std::invalid_argument(
-        std::string(name) + " must be a one-dimensional array of integers, got dtype " +
-        py::str(array.dtype()).cast<std::string>() + " of shape " +
-        py::str(array.attr("shape")).cast<std::string>());
+    throw std::invalid_argument(std::string(name) +
+                                " must be a one-dimensional array of integers, got dtype " +
+                                py::str(array.dtype()).cast<std::string>() + " of shape " +
+                                py::str(array.attr("shape")).cast<std::string>());
   }
   const auto wide = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(array);
   return {wide.data(), wide.data() + wide.size()};
@@ -245,7 +245,8 @@ void bind_pool(py::module_& m) {
             const std::vector<std::int64_t> chosen = integers(actions, "actions");
             const Destination to =
                 destination(out, static_cast<std::size_t>(pool.config().num_envs), pool);
-            BatchPtr batch = without_gil([&] { return pool.step(chosen, to, raise_pending_signal); });
+            BatchPtr batch =
+                without_gil([&] { return pool.step(chosen, to, raise_pending_signal); });
             return results(pool, std::move(batch), out);
           },
           py::arg("actions"), py::arg("out"))
@@ -262,8 +263,7 @@ void bind_pool(py::module_& m) {
       .def(
           "recv",
           [](AnyPool& pool, std::optional<double> timeout, const Out& out) {
-            BatchPtr batch =
-                without_gil([&] { return pool.recv(timeout, raise_pending_signal); });
+            BatchPtr batch = without_gil([&] { return pool.recv(timeout, raise_pending_signal); });
             return results(pool, std::move(batch), out);
           },
           py::arg("timeout"), py::arg("out"),

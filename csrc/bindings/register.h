@@ -118,8 +118,7 @@ concept HasOptions = requires(typename E::Options options, OptionReader& reader)
 };
 
 template <PoolableEnv E>
-[[nodiscard]] std::unique_ptr<AnyPool> make_pool(PoolConfig config,
-                                                 const pybind11::dict& options) {
+[[nodiscard]] std::unique_ptr<AnyPool> make_pool(PoolConfig config, const pybind11::dict& options) {
   OptionReader reader(config.id, options);
   reader("max_episode_steps", config.max_episode_steps, 0, 1 << 30);
   E prototype{};

@@ -46,12 +46,11 @@ constexpr int obs_high() {
 
 /// A game. It owns its state and nothing else: no heap, no thread, no clock, no exception.
 template <typename E>
-concept Env =
-    PoolableEnv<E> &&
-    requires(E env, const E& seen, Rng& rng, int action, std::span<std::uint8_t, E::kObsSize> obs) {
-      { env.reset(rng) } noexcept;
-      { env.step(action, rng) } noexcept;
-      { seen.observe(obs) } noexcept;
-    };
+concept Env = PoolableEnv<E> && requires(E env, const E& seen, Rng& rng, int action,
+                                         std::span<std::uint8_t, E::kObsSize> obs) {
+  { env.reset(rng) } noexcept;
+  { env.step(action, rng) } noexcept;
+  { seen.observe(obs) } noexcept;
+};
 
 }  // namespace fastrl

@@ -16,9 +16,7 @@ class Rng {
   constexpr std::uint64_t next() noexcept { return mix(state_ += kGamma); }
 
   /// Uniform in [0, 1), 53 bits.
-  constexpr double uniform() noexcept {
-    return static_cast<double>(next() >> 11U) * 0x1.0p-53;
-  }
+  constexpr double uniform() noexcept { return static_cast<double>(next() >> 11U) * 0x1.0p-53; }
 
   /// Uniform in [0, n), n > 0, without bias (Lemire 2019, doi:10.1145/3230636).
   constexpr int below(int n) noexcept {

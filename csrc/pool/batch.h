@@ -74,10 +74,10 @@ class Batch {
   std::vector<double> final_return;
   std::vector<std::int32_t> final_length;
 
-  Destination to;                          ///< Where the workers write; set by `begin`.
-  std::size_t claimed = 0;                 ///< Slots given out; guarded by the pool's claim lock.
-  std::atomic<std::size_t> num_ended{0};   ///< Read after `remaining` is zero.
-  std::atomic<std::size_t> remaining{0};   ///< Slots not yet written.
+  Destination to;                         ///< Where the workers write; set by `begin`.
+  std::size_t claimed = 0;                ///< Slots given out; guarded by the pool's claim lock.
+  std::atomic<std::size_t> num_ended{0};  ///< Read after `remaining` is zero.
+  std::atomic<std::size_t> remaining{0};  ///< Slots not yet written.
 };
 
 using BatchPtr = std::shared_ptr<Batch>;

@@ -3,9 +3,9 @@
 // `AnyPool` is the machinery (threads, batches, who may be stepped when), compiled once; `Pool<E>`
 // adds the loop over one game's structs. One thread calls; `close` may come from any.
 //
-// Who owns an environment's slot: the caller while it is idle, one worker from `TaskQueue::push` until
-// the batch that holds its result is complete. The queue's lock orders the first hand-over, the
-// batch's `remaining` counter the second.
+// Who owns an environment's slot: the caller while it is idle, one worker from `TaskQueue::push`
+// until the batch that holds its result is complete. The queue's lock orders the first hand-over,
+// the batch's `remaining` counter the second.
 #pragma once
 
 #include <sys/types.h>
@@ -81,13 +81,10 @@ class AnyPool {
   [[nodiscard]] virtual std::vector<int> obs_shape() const = 0;
   [[nodiscard]] virtual int obs_high() const noexcept = 0;
   [[nodiscard]] const PoolConfig& config() const noexcept { return config_; }
-  [[nodiscard]] bool synchronous() const noexcept {
-    return config_.batch_size == config_.num_envs;
-  }
+  [[nodiscard]] bool synchronous() const noexcept { return config_.batch_size == config_.num_envs; }
   [[nodiscard]] PoolStats stats() const noexcept {
-    return {.steps = steps_,
-            .work_ns = work_ns_.load(std::memory_order_relaxed),
-            .wall_ns = wall_ns_};
+    return {
+        .steps = steps_, .work_ns = work_ns_.load(std::memory_order_relaxed), .wall_ns = wall_ns_};
   }
 
   // ---- reset ------------------------------------------------------------------------------------
@@ -143,9 +140,9 @@ class AnyPool {
     const Entry entry(*this);
     const Stopwatch watch(wall_ns_);
     if (!synchronous()) {
-      throw std::invalid_argument(
-          "step needs batch_size == num_envs (here " + std::to_string(config_.batch_size) +
-          " and " + std::to_string(config_.num_envs) + "): use send and recv");
+      throw std::invalid_argument("step needs batch_size == num_envs (here " +
+                                  std::to_string(config_.batch_size) + " and " +
+                                  std::to_string(config_.num_envs) + "): use send and recv");
     }
     if (num_in_flight_ != 0) {
       throw std::runtime_error("step while " + std::to_string(num_in_flight_) +
@@ -267,8 +264,7 @@ class AnyPool {
     StateHeader header;
     const StateHeader expected;
     if (state.size() < sizeof(header)) {
-      throw std::invalid_argument("state is truncated: " + std::to_string(state.size()) +
-                                  " bytes");
+      throw std::invalid_argument("state is truncated: " + std::to_string(state.size()) + " bytes");
     }
     std::memcpy(&header, state.data(), sizeof(header));
     if (header.magic != expected.magic) {
@@ -341,11 +337,10 @@ class AnyPool {
             .workers = {}}),
         full_batches_(std::make_shared<BatchShelf>(index(config_.num_envs), obs_size,
                                                    config_.autoreset == Autoreset::kSameStep)),
-        part_batches_(synchronous()
-                          ? full_batches_
-                          : std::make_shared<BatchShelf>(
-                                index(config_.batch_size), obs_size,
-                                config_.autoreset == Autoreset::kSameStep)),
+        part_batches_(synchronous() ? full_batches_
+                                    : std::make_shared<BatchShelf>(
+                                          index(config_.batch_size), obs_size,
+                                          config_.autoreset == Autoreset::kSameStep)),
         in_flight_(index(config_.num_envs)) {
     tasks_.reserve(index(config_.num_envs));
   }
@@ -430,11 +425,10 @@ class AnyPool {
    public:
     explicit Entry(AnyPool& pool) : pool_(pool) {
       if (getpid() != pool.pid_) {
-        throw std::runtime_error(
-            "this pool of '" + pool.config_.id + "' was made in process " +
-            std::to_string(pool.pid_) + " and cannot be used in process " +
-            std::to_string(getpid()) +
-            ": threads do not survive a fork; make the pool after the fork");
+        throw std::runtime_error("this pool of '" + pool.config_.id + "' was made in process " +
+                                 std::to_string(pool.pid_) + " and cannot be used in process " +
+                                 std::to_string(getpid()) +
+                                 ": threads do not survive a fork; make the pool after the fork");
       }
       if (pool.inside_.exchange(true, std::memory_order_acquire)) {
         throw std::runtime_error("another thread is inside this pool: one thread may call it");
@@ -579,10 +573,11 @@ class AnyPool {
         const std::chrono::duration<double> left =
             std::chrono::duration<double>(*timeout) - (Clock::now() - start);
         if (left.count() <= 0.0) return nullptr;
-        slice = std::min(slice, std::chrono::duration_cast<Clock::duration>(left) +
-                                    Clock::duration(1));
+        slice =
+            std::min(slice, std::chrono::duration_cast<Clock::duration>(left) + Clock::duration(1));
       }
-      if (threads_->done.wait_for(lock, slice) == std::cv_status::timeout && interrupt && !interrupted) {
+      if (threads_->done.wait_for(lock, slice) == std::cv_status::timeout && interrupt &&
+          !interrupted) {
         lock.unlock();
         try {
           interrupt();
@@ -680,7 +675,7 @@ class AnyPool {
   std::mutex claim_mutex_;
   std::deque<BatchPtr> pending_;  ///< Begun and not yet received; guarded by claim_mutex_.
 
-  std::mutex done_mutex_;         ///< Guards error_, and the sleep of the caller.
+  std::mutex done_mutex_;  ///< Guards error_, and the sleep of the caller.
   std::exception_ptr error_;
   std::atomic<bool> failed_{false};
   std::atomic<bool> closed_{false};

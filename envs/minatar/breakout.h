@@ -39,7 +39,7 @@ struct Breakout {
 
   MinAtarOptions options;
   StickyAction sticky;
-  bool right = true;    ///< The ball's next move; down likewise.
+  bool right = true;  ///< The ball's next move; down likewise.
   bool down = true;
   bool struck = false;  ///< The last move broke a brick: the next brick lets the ball through.
   std::int8_t paddle_col = 4;

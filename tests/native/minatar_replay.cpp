@@ -204,8 +204,8 @@ py::dict replay(double sticky_action_prob, bool difficulty_ramping,
         throw std::invalid_argument("unknown event " + std::to_string(events.at(i)));
     }
     const auto row = static_cast<std::size_t>(i) * Game::kObsSize;
-    game.observe(std::span<std::uint8_t, Game::kObsSize>(observations.mutable_data() + row,
-                                                         Game::kObsSize));
+    game.observe(
+        std::span<std::uint8_t, Game::kObsSize>(observations.mutable_data() + row, Game::kObsSize));
     rewards.mutable_at(i) = static_cast<double>(result.reward);
     terminated.mutable_at(i) = result.terminated;
     draws_used.mutable_at(i) =

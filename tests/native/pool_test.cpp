@@ -20,12 +20,12 @@
 namespace fastrl {
 namespace {
 
-#define CHECK(condition)                                                           \
-  do {                                                                             \
-    if (!(condition)) {                                                            \
-      std::fprintf(stderr, "%s:%d: CHECK(%s)\n", __FILE__, __LINE__, #condition);  \
-      std::abort();                                                                \
-    }                                                                              \
+#define CHECK(condition)                                                          \
+  do {                                                                            \
+    if (!(condition)) {                                                           \
+      std::fprintf(stderr, "%s:%d: CHECK(%s)\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                               \
+    }                                                                             \
   } while (false)
 
 template <typename Error>
@@ -122,7 +122,8 @@ std::vector<std::vector<std::uint64_t>> play(const PoolConfig& how, int num_step
     }
     pool.send(actions, ids_of(*batch), {});
     busy = false;
-    for (const auto& one : history) busy = busy || one.size() <= static_cast<std::size_t>(num_steps);
+    for (const auto& one : history)
+      busy = busy || one.size() <= static_cast<std::size_t>(num_steps);
   }
   for (auto& one : history) one.resize(static_cast<std::size_t>(num_steps) + 1);
   return history;
@@ -141,9 +142,8 @@ void a_throwing_env_raises_in_step() {
   std::vector<std::int64_t> actions = same(8, 0);
   actions[5] = 1;
   for (int i = 0; i < 50; ++i) {
-    CHECK(raised<std::runtime_error>([&] {
-            static_cast<void>(pool.step(actions, {}, kNever));
-          }) == "the game broke");
+    CHECK(raised<std::runtime_error>([&] { static_cast<void>(pool.step(actions, {}, kNever)); }) ==
+          "the game broke");
     // The pool lives on, and NextStep resets the one that broke.
     CHECK(pool.step(same(8, 0), {}, kNever)->to.obs[5] == 0);
   }
@@ -167,8 +167,7 @@ void recv_times_out_and_loses_nothing() {
   static_cast<void>(pool.reset({}, {}, {}, kNever));
   const std::vector<std::int64_t> all{0, 1, 2, 3};
   pool.send(same(4, 2), all, {});
-  static_cast<void>(
-      raised<TimeoutError>([&] { static_cast<void>(pool.recv(0.001, kNever)); }));
+  static_cast<void>(raised<TimeoutError>([&] { static_cast<void>(pool.recv(0.001, kNever)); }));
   const BatchPtr batch = pool.recv(30.0, kNever);
   for (const auto steps : std::span(batch->to.obs, 4)) CHECK(steps == 1);
 }
@@ -176,8 +175,9 @@ void recv_times_out_and_loses_nothing() {
 void recv_refuses_to_wait_for_ever() {
   Pool<Awkward> pool(config(4, 2, 2), {});
   static_cast<void>(pool.reset({}, {}, {}, kNever));
-  CHECK(raised<std::runtime_error>([&] { static_cast<void>(pool.recv(std::nullopt, kNever)); })
-            .find("in flight") != std::string::npos);
+  CHECK(raised<std::runtime_error>([&] {
+          static_cast<void>(pool.recv(std::nullopt, kNever));
+        }).find("in flight") != std::string::npos);
 }
 
 void an_interrupt_stops_recv_and_loses_nothing() {
@@ -271,9 +271,8 @@ void every_mode_resets_as_it_says() {
     Pool<Awkward> pool(config(2, 0, 1, Autoreset::kDisabled), {});
     static_cast<void>(pool.reset({}, {}, {}, kNever));
     static_cast<void>(pool.step(same(2, 3), {}, kNever));
-    static_cast<void>(raised<std::invalid_argument>([&] {
-      static_cast<void>(pool.step(same(2, 0), {}, kNever));
-    }));
+    static_cast<void>(raised<std::invalid_argument>(
+        [&] { static_cast<void>(pool.step(same(2, 0), {}, kNever)); }));
     const std::vector<std::uint8_t> second{0, 1};
     BatchPtr batch = pool.reset({}, second, {}, kNever);
     CHECK(batch->to.obs[0] == 1 && batch->to.obs[1] == 0);
