@@ -16,6 +16,12 @@
 #include <vector>
 
 #include "envs/catch/catch.h"
+#include "envs/minatar/asterix.h"
+#include "envs/minatar/breakout.h"
+#include "envs/minatar/freeway.h"
+#include "envs/minatar/minimal_actions.h"
+#include "envs/minatar/seaquest.h"
+#include "envs/minatar/space_invaders.h"
 
 namespace fastrl {
 namespace {
@@ -310,6 +316,30 @@ void a_damaged_snapshot_is_refused() {
   CHECK(pool.get_state({}) == state);
 }
 
+template <Env Game>
+void play_at_random() {
+  Pool<Game> pool(config(16, 0, 2, Autoreset::kSameStep), Game{});
+  static_cast<void>(pool.reset(seeds(16), {}, {}, kNever));
+  Rng rng(1);
+  std::size_t num_ended = 0;
+  for (int t = 0; t < 3000; ++t) {
+    std::vector<std::int64_t> actions = same(16, 0);
+    for (std::int64_t& action : actions) action = rng.below(Game::kNumActions);
+    num_ended += pool.step(actions, {}, kNever)->num_ended;
+  }
+  CHECK(num_ended > 0);
+}
+
+void every_game_is_clean_under_the_sanitizers() {
+  using namespace envs::minatar;
+  play_at_random<Asterix>();
+  play_at_random<Breakout>();
+  play_at_random<Freeway>();
+  play_at_random<Seaquest>();
+  play_at_random<SpaceInvaders>();
+  play_at_random<MinimalActions<Breakout>>();
+}
+
 void a_fork_leaves_the_child_a_pool_it_can_only_drop() {
   auto pool = std::make_unique<Pool<envs::Catch>>(config(4, 0, 3), envs::Catch{});
   static_cast<void>(pool->reset({}, {}, {}, kNever));
@@ -348,6 +378,7 @@ int main() {
       TEST(every_mode_resets_as_it_says),
       TEST(a_snapshot_replays),
       TEST(a_damaged_snapshot_is_refused),
+      TEST(every_game_is_clean_under_the_sanitizers),
       TEST(a_fork_leaves_the_child_a_pool_it_can_only_drop),
   };
   for (const auto& [name, test] : tests) {
