@@ -226,8 +226,8 @@ class BenchPool(Bench):
     """What to step; `fastrl envs` lists the ids."""
     num_envs: int = 0
     """Environments of each contender; 0 takes 1024, or 64 for ALE/."""
-    num_threads: tuple[int, ...] = ()
-    """Thread counts of the scaling table; none takes 1, 2, 4 ... four times the usable CPUs."""
+    num_threads: Annotated[tuple[int, ...], arg(help_behavior_hint="")] = ()
+    """Thread counts of the scaling table. Default: 1, 2, 4 ... four times the usable CPUs."""
     seconds: float = 1.0
     """Length of one measurement."""
     repeats: int = 5
@@ -298,7 +298,9 @@ class BenchKernels(Bench):
 class Report:
     """Final returns of runs: mean over seeds with a 95 % interval, per environment."""
 
-    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        tuple[Path, ...], Positional, arg(metavar="RUN [RUN ...]", help_behavior_hint="")
+    ]
     """Run folders; those of one environment are its seeds."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Write <name>_<hardware>_<date>.md, .json and .png into this folder."""
@@ -325,7 +327,7 @@ class Report:
 class Envs:
     """List every environment: id, number of actions, shape of an observation, backend."""
 
-    part: Annotated[str, Positional, arg(metavar="PART", help_behavior_hint="(optional)")] = ""
+    part: Annotated[str, Positional, arg(metavar="[PART]", help_behavior_hint="")] = ""
     """Only ids that contain this, in upper or lower case."""
 
     def run(self, command_line: str) -> int:
