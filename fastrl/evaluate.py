@@ -353,7 +353,11 @@ def _protocol(config: TrainConfig) -> tuple[dict[str, Any], int, int]:
     options = config.make_options
     if not config.is_ale:
         return options, MAX_STEPS, NO_PROGRESS_STEPS
-    options |= {"episodic_life": False, "max_num_frames_per_episode": MAX_FRAMES}
+    options |= {
+        "episodic_life": False,
+        "life_loss_info": False,
+        "max_num_frames_per_episode": MAX_FRAMES,
+    }
     return options, MAX_FRAMES // int(options.get("frameskip", 4)), 0
 
 

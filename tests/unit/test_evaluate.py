@@ -219,7 +219,7 @@ def test_an_atari_run_is_scored_beside_random_and_human_play(tmp_path: Path) -> 
 
     report = evaluate.evaluate(tmp_path / "run", 1)
 
-    assert report.env_options["episodic_life"] is False
+    assert report.env_options["episodic_life"] is report.env_options["life_loss_info"] is False
     assert report.max_steps == 27_000
     assert (report.random_score, report.human_score) == (-20.7, 14.6)
     assert report.human_normalized == pytest.approx((report.mean + 20.7) / (14.6 + 20.7))
