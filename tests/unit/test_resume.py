@@ -1,0 +1,228 @@
+"""A run that was killed and resumed equals one that was not, byte for byte."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fastrl import checkpoint
+from fastrl.config import TrainConfig, config_for, load_config, replace
+from fastrl.train import train
+
+WALL_CLOCK = {"wall_s", "sps", "env_share", "inference_share", "copy_share", "learning_share"}
+
+RUN = """
+import sys
+from fastrl.config import TrainConfig
+from fastrl.train import train
+train(TrainConfig.from_json(sys.argv[1]), resume=sys.argv[2] or None)
+"""
+
+
+def small(run_dir: Path, env_id: str = "Catch-v0", **changes: Any) -> TrainConfig:
+    values: dict[str, Any] = {
+        "run_dir": str(run_dir),
+        "num_envs": 8,
+        "num_steps": 16,
+        "num_minibatches": 2,
+        "update_epochs": 2,
+        "total_steps": 20 * 128,
+        "checkpoint_every": 3,
+        "device": "cpu",
+        "torch_threads": 1,
+        "env_threads": 1,
+    }
+    return config_for(env_id, **(values | changes))
+
+
+def start(config: TrainConfig, resume: str = "") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", RUN, config.to_json(), resume]
+    return subprocess.Popen(command, stderr=subprocess.PIPE)
+
+
+def lines(run_dir: Path, name: str) -> list[dict[str, Any]]:
+    """The lines of a .jsonl file without what a clock wrote."""
+    text = (run_dir / name).read_text(encoding="utf-8")
+    return [
+        {key: value for key, value in json.loads(line).items() if key not in WALL_CLOCK}
+        for line in text.splitlines()
+    ]
+
+
+def wait_for_updates(process: subprocess.Popen[bytes], run_dir: Path, count: int) -> None:
+    metrics = run_dir / "metrics.jsonl"
+    until = time.monotonic() + 60
+    while not metrics.exists() or metrics.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < until, "the run makes no progress"
+        time.sleep(0.001)
+
+
+def assert_same_tree(ours: Any, theirs: Any, path: str = "") -> None:
+    """Bitwise equality of nested dicts, lists, tensors and numbers."""
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), path
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), path
+        for key in ours:
+            assert_same_tree(ours[key], theirs[key], f"{path}/{key}")
+    elif isinstance(ours, list):
+        assert len(ours) == len(theirs), path
+        for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert_same_tree(a, b, f"{path}/{i}")
+    else:
+        assert ours == theirs, path
+
+
+def assert_same_run(ours: Path, theirs: Path) -> None:
+    """Same last checkpoint (weights, optimiser, generators, environments) and same lines."""
+    a, b = (checkpoint.load(checkpoint.latest(run_dir)) for run_dir in (ours, theirs))
+    for state in (a, b):
+        # These hold wall-clock times, their lengths in bytes, and the folder's own name.
+        del state["counters"]["wall_s"], state["metrics_bytes"], state["episodes_bytes"]
+        del state["config"]
+        # Snapshots hold the padding of C++ structs, so equal environments may differ in bytes.
+        # What they do until the last step is in the observations, the lines and the weights.
+        del state["pool"]
+    assert_same_tree(a, b)
+    for name in ("metrics.jsonl", "episodes.jsonl"):
+        assert lines(ours, name) == lines(theirs, name)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "changes"),
+    [
+        ("Catch-v0", {"autoreset_mode": "NextStep", "reward_scaling": "return_std"}),
+        ("MinAtar/Breakout-v1", {"autoreset_mode": "SameStep", "total_steps": 100 * 128}),
+    ],
+)
+def test_a_killed_run_resumes_bit_exactly(
+    tmp_path: Path, env_id: str, changes: dict[str, Any]
+) -> None:
+    whole = small(tmp_path / "whole", env_id, **changes)
+    killed = replace(whole, run_dir=str(tmp_path / "killed"))
+    train(whole)
+    process = start(killed)
+    wait_for_updates(process, tmp_path / "killed", 5)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "summary.json").exists(), "killed too late to prove anything"
+
+    resumed = start(killed, str(tmp_path / "killed"))
+    resumed.communicate()
+
+    assert resumed.returncode == 0
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    config = small(tmp_path / "run", total_steps=10_000_000)
+    process = start(config)
+    wait_for_updates(process, tmp_path / "run", 2)
+
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert b"Traceback" not in stderr
+    assert signal.Signals(number).name.encode() in stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["status"] == "interrupted"
+    saved = checkpoint.load(checkpoint.latest(tmp_path / "run"))
+    assert saved["counters"]["global_step"] == summary["global_step"]
+    assert lines(tmp_path / "run", "metrics.jsonl")[-1]["global_step"] == summary["global_step"]
+
+
+def test_an_interrupted_run_can_be_resumed_with_more_steps(tmp_path: Path) -> None:
+    """The learning rate depends on total_steps, so it is constant here."""
+    whole = small(tmp_path / "whole", anneal_lr=False)
+    part = replace(whole, run_dir=str(tmp_path / "part"), total_steps=7 * 128)
+    train(whole)
+    train(part)
+
+    summary = train(replace(part, total_steps=whole.total_steps), resume=tmp_path / "part")
+
+    assert summary.global_step == whole.total_steps
+    assert load_config(tmp_path / "part").total_steps == whole.total_steps
+    assert_same_run(tmp_path / "part", tmp_path / "whole")
+
+
+def test_a_corrupt_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = small(tmp_path / "whole")
+    part = replace(whole, run_dir=str(tmp_path / "part"))
+    train(whole)
+    train(part)
+    newest = checkpoint.latest(tmp_path / "part")
+    damaged = bytearray(newest.read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    newest.write_bytes(damaged)
+
+    train(part, resume=tmp_path / "part")
+
+    warning = capsys.readouterr().err
+    assert "warning" in warning
+    assert newest.name in warning
+    assert_same_run(tmp_path / "part", tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    config = small(tmp_path / "run")
+    first = train(config)
+    files = {
+        path: path.read_bytes()
+        for path in (tmp_path / "run").rglob("*")
+        if path.is_file() and path.suffix != ".png"
+    }
+
+    second = train(config, resume=tmp_path / "run")
+
+    assert second == first
+    assert files == {path: path.read_bytes() for path in files}
+
+
+def test_resume_refuses_another_experiment(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", total_steps=256)
+    train(config)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+
+    with pytest.raises(ValueError, match=r"gamma 0\.99 -> 0\.5"):
+        train(replace(config, gamma=0.5), resume=tmp_path / "run")
+
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_resume_refuses_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="not a run folder"):
+        train(small(tmp_path / "new"), resume=tmp_path)
+
+
+def test_a_new_run_refuses_an_existing_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("kept", encoding="utf-8")
+
+    with pytest.raises(FileExistsError, match="exists already"):
+        train(small(tmp_path / "run"))
+
+    assert os.listdir(tmp_path / "run") == ["precious"]
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", total_steps=10_000_000)
+    process = start(config)
+    try:
+        wait_for_updates(process, tmp_path / "run", 1)
+        with pytest.raises(RuntimeError, match="another process"):
+            train(config, resume=tmp_path / "run")
+    finally:
+        process.kill()
+        process.communicate()
