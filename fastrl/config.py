@@ -134,8 +134,7 @@ class TrainConfig:
         for name in ("env_id", "preset", "run_dir", "wandb_project"):
             _require(isinstance(getattr(self, name), str), self, name, "a string")
         _require(bool(self.env_id), self, "env_id", "an environment id, see `fastrl envs`")
-        options: object = self.env_options
-        _require(isinstance(options, Mapping), self, "env_options", "a mapping of option to value")
+        _require(_is_mapping(self, "env_options"), self, "env_options", "a mapping of options")
         _require(
             self.batch_size >= self.num_minibatches,
             self,
@@ -216,7 +215,7 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Any]] = MappingProxyType(
         "none": {},
         "classic": {
             "repeat_action_probability": 0.0,
-            "episodic_life": True,
+            "life_loss_info": True,
             "use_fire_reset": True,
             "noop_max": 30,
             "full_action_space": False,
@@ -224,7 +223,6 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Any]] = MappingProxyType(
         },
         "machado": {
             "repeat_action_probability": 0.25,
-            "episodic_life": False,
             "use_fire_reset": False,
             "noop_max": 0,
             "full_action_space": True,
@@ -232,7 +230,10 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""Options of `fastrl.make` for each protocol. Rewards stay raw: `reward_scaling` clips them."""
+"""Options of `fastrl.make` for each protocol. Rewards stay raw: `reward_scaling` clips them.
+
+The episodic life of the classic protocol (a lost life is terminal, the game goes on) is what ale-py
+calls `life_loss_info`; its `episodic_life` would start a new game."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -354,6 +355,10 @@ def _refuse_unknown(values: Mapping[str, Any]) -> None:
 def _require(ok: bool, config: TrainConfig, name: str, allowed: str) -> None:
     if not ok:
         raise ValueError(f"{name} must be {allowed}, got {getattr(config, name)!r}")
+
+
+def _is_mapping(config: TrainConfig, name: str) -> bool:
+    return isinstance(getattr(config, name), Mapping)
 
 
 def _is_int(config: TrainConfig, name: str, low: int, high: float = math.inf) -> bool:

@@ -151,8 +151,8 @@ class RolloutCollector:
     def state_dict(self) -> dict[str, Any]:
         """The observation that the next action answers, and which step is a reset."""
         return {
-            "obs": torch.from_numpy(self._obs.copy()),
-            "resetting": torch.from_numpy(self._resetting.copy()),
+            "obs": torch.as_tensor(self._obs.copy()),
+            "resetting": torch.as_tensor(self._resetting.copy()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ class RolloutCollector:
 
         clock = time.perf_counter
         before = clock()
-        obs[0] = torch.from_numpy(self._obs)
+        obs[0] = torch.as_tensor(self._obs)
         for t in range(steps):
             copied = clock()
             logits, values[t] = policy(obs[t])
@@ -204,11 +204,11 @@ class RolloutCollector:
                 log.add(steps_played, np.flatnonzero(ended & last["game_over"]), last)
                 cut = np.flatnonzero(truncated[t] & ~terminated[t])
                 if not self._next_step_mode and cut.size:
-                    final = torch.from_numpy(info["final_obs"][cut]).to(device)
+                    final = torch.as_tensor(info["final_obs"][cut]).to(device)
                     final_values.append((t, cut, policy(final)[1]))
             if self._next_step_mode:
-                self._resetting = ended
-            obs[t + 1] = torch.from_numpy(self._obs)
+                self._resetting = np.asarray(info["game_over"])  # not after a mere lost life
+            obs[t + 1] = torch.as_tensor(self._obs)
 
             seconds.copy += copied - before + clock() - stepped
             seconds.inference += decided - copied
@@ -218,17 +218,17 @@ class RolloutCollector:
         values[steps] = policy(obs[steps])[1]
         next_values = values[1:].clone()
         for t, cut, final in final_values:
-            next_values[t, torch.from_numpy(cut).to(device)] = final
+            next_values[t, torch.as_tensor(cut).to(device)] = final
         rollout = Rollout(
             obs=obs,
             actions=actions,
             logprobs=logprobs,
             values=values[:-1],
             next_values=next_values,
-            rewards=torch.from_numpy(rewards).to(device),
-            terminated=torch.from_numpy(terminated).to(device),
-            truncated=torch.from_numpy(truncated).to(device),
-            valid=torch.from_numpy(valid).to(device),
+            rewards=torch.as_tensor(rewards).to(device),
+            terminated=torch.as_tensor(terminated).to(device),
+            truncated=torch.as_tensor(truncated).to(device),
+            valid=torch.as_tensor(valid).to(device),
         )
         seconds.inference += clock() - before
         return rollout, log.done(), seconds

@@ -31,6 +31,7 @@ class Walk:
         self.episode = [0] * self.num_envs
         self.at = [0] * self.num_envs
         self.over = [False] * self.num_envs
+        self.lost = [False] * self.num_envs
         self.game_return = np.zeros(self.num_envs)
         self.game_length = np.zeros(self.num_envs, dtype=np.int32)
 
@@ -61,9 +62,10 @@ class Walk:
         terminated, truncated, game_over = np.zeros((3, self.num_envs), dtype=np.bool_)
         for i in range(self.num_envs):
             if self.over[i]:
-                self.begin(i, self.ends[i][self.episode[i]] != "L")
-                self.over[i] = False
+                self.begin(i, True)
                 continue
+            if self.lost[i]:
+                self.begin(i, False)
             self.at[i] += 1
             reward[i] = self.position(i) / 100
             self.game_return[i] += reward[i]
@@ -73,7 +75,7 @@ class Walk:
                 terminated[i], truncated[i], game_over[i] = end in "TL", end == "C", end != "L"
         ended = terminated | truncated
         if self.mode == "NextStep":
-            self.over = ended.tolist()
+            self.over, self.lost = game_over.tolist(), (ended & ~game_over).tolist()
             return self.obs(), reward, terminated, truncated, self.info(game_over)
         final = {"final_obs": self.obs(), "_final_obs": ended}
         final |= {"final_info": self.info(game_over), "_final_info": ended}
@@ -147,6 +149,14 @@ def test_both_modes_teach_the_same_steps(mode: AutoresetMode) -> None:
     torch.testing.assert_close(batch.returns, batch.advantages + batch.values)
 
 
+def test_a_lost_life_is_terminal_and_the_step_after_it_is_real() -> None:
+    [(rollout, _)] = collected(Walk([[2, 2, 9]], ["LTT"], "NextStep"), 6)
+
+    assert rollout.obs[:, 0, 0].tolist() == [10, 11, 12, 21, 22, 30, 31]
+    assert rollout.terminated[:, 0].tolist() == [False, True, False, True, False, False]
+    assert rollout.valid[:, 0].tolist() == [True, True, True, True, False, True]
+
+
 def test_a_reset_that_falls_on_the_next_rollout_is_marked_there() -> None:
     first, second = collected(Walk([[2, 9]], ["TT"], "NextStep"), 2, 3)
 
@@ -156,7 +166,7 @@ def test_a_reset_that_falls_on_the_next_rollout_is_marked_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "steps"), [("NextStep", [4, 5, 10, 10]), ("SameStep", [4, 6, 9, 10])]
+    ("mode", "steps"), [("NextStep", [4, 6, 10]), ("SameStep", [4, 6, 10])]
 )
 def test_episodes_are_full_games(mode: AutoresetMode, steps: list[int]) -> None:
     """A lost life ends an episode of learning, not the game; `steps` count real steps only."""
