@@ -121,10 +121,11 @@ def minatar_cnn(obs_shape: tuple[int, ...], num_actions: int, obs_high: int = 1)
     if min(height, width) < 3:
         raise ValueError(f"minatar_cnn cannot take observations of shape {obs_shape}")
     convolution = _init(nn.Conv2d(channels, 16, 3))
+    convolution.weight.data = convolution.weight.data.to(memory_format=torch.channels_last)
     size = 16 * (height - 2) * (width - 2)
     body = nn.Sequential(
         ChannelsLastImage(),
-        convolution.to(memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]
+        convolution,
         FlattenChannelsLast(),
         nn.LayerNorm(size),
         nn.ReLU(),

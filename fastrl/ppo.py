@@ -6,8 +6,10 @@ out. tests/oracle/test_ppo_cleanrl.py holds it to CleanRL's formulas.
 Shapes: B steps of a batch, M steps of a minibatch, A actions.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +49,8 @@ class UpdateStats:
     """Share of steps whose ratio left the clipping range."""
     grad_norm: float
     """L2 norm of the gradient before clipping."""
-    explained_variance: float
-    """1 - Var(returns - values) / Var(returns), before the update."""
+    explained_variance: float | None
+    """1 - Var(returns - values) / Var(returns), before the update; None if returns are equal."""
     num_gradients: int
     """Gradient steps taken (fewer when target_kl stopped the update)."""
 
@@ -166,9 +168,9 @@ def ppo_update(
                 break
 
     # The only point where the host waits for the device.
-    means = torch.stack(stats).mean(0)
-    *losses, explained = torch.cat((means, (1.0 - unexplained).unsqueeze(0))).tolist()
-    if not bool(torch.isfinite(means).all()):
+    means = torch.cat((torch.stack(stats).mean(0), unexplained.unsqueeze(0)))
+    *losses, unexplained_share = cast(list[float], means.tolist())  # pyright: ignore[reportUnknownMemberType]
+    if not all(map(math.isfinite, losses)):
         names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "grad_norm")
         found = ", ".join(f"{name}={value}" for name, value in zip(names, losses, strict=True))
         raise FloatingPointError(f"the update is not finite: {found}")
@@ -180,6 +182,6 @@ def ppo_update(
         approx_kl=approx_kl,
         clipfrac=clipfrac,
         grad_norm=norm,
-        explained_variance=explained,
+        explained_variance=(1.0 - unexplained_share if math.isfinite(unexplained_share) else None),
         num_gradients=len(stats),
     )

@@ -97,6 +97,8 @@ class _EpisodeLog:
     lengths: list[NDArray[np.int32]] = field(default_factory=list[NDArray[np.int32]])
 
     def add(self, steps: int, finished: NDArray[np.int64], info: dict[str, Any]) -> None:
+        if not finished.size:
+            return
         self.steps.append(np.full(len(finished), steps, dtype=np.int64))
         self.env_ids.append(finished.astype(np.int32))
         self.returns.append(np.asarray(info["episode_return"], dtype=np.float64)[finished])
@@ -199,11 +201,13 @@ class RolloutCollector:
             ended = terminated[t] | truncated[t]
             rewards[t] = self.scaler(reward, ended, terminated[t], valid[t])
             steps_played += num_envs - int(np.count_nonzero(self._resetting))
-            if ended.any():
-                last = info if self._next_step_mode else info["final_info"]
-                log.add(steps_played, np.flatnonzero(ended & last["game_over"]), last)
+            if self._next_step_mode:
+                log.add(steps_played, np.flatnonzero(info["game_over"]), info)
+            elif "final_info" in info:
+                last = info["final_info"]
+                log.add(steps_played, np.flatnonzero(info["_final_info"] & last["game_over"]), last)
                 cut = np.flatnonzero(truncated[t] & ~terminated[t])
-                if not self._next_step_mode and cut.size:
+                if cut.size:
                     final = torch.as_tensor(info["final_obs"][cut]).to(device)
                     final_values.append((t, cut, policy(final)[1]))
             if self._next_step_mode:

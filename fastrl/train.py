@@ -16,12 +16,13 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -33,7 +34,7 @@ from torch import Tensor
 
 from fastrl import checkpoint, ops
 from fastrl.config import TrainConfig, load_config
-from fastrl.metrics import JsonLines, Observer, Progress, RunSummary, Scalar, open_sinks
+from fastrl.metrics import JsonLines, Observer, Progress, RunSummary, Scalar, Sink, open_sinks
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, UpdateStats, ppo_update
 from fastrl.rewards import RewardScaler
@@ -127,15 +128,17 @@ def train(
     else:
         run_dir = Path(resume)
         _check_resumable(config, run_dir)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_locked(run_dir))
-        pool = stack.enter_context(contextlib.closing((make_pool or _make_pool)(config)))
-        summary: RunSummary | None = None
-        try:
-            summary = _Run(config, run_dir, pool, device, watcher, resumed=resume is not None).run()
-        finally:
-            watcher.close(summary)
-    return summary
+    try:
+        with (
+            _locked(run_dir),
+            contextlib.closing((make_pool or _make_pool)(config)) as pool,
+        ):
+            run = _Run(config, run_dir, pool, device, watcher, resumed=resume is not None)
+            return run.run()
+    except BaseException:
+        if resume is None and not checkpoint.all_paths(run_dir):
+            shutil.rmtree(run_dir, ignore_errors=True)  # made above, and nothing came of it
+        raise
 
 
 def choose_device(config: TrainConfig) -> torch.device:
@@ -181,7 +184,7 @@ class _Run:
         self.action_generator = torch.Generator(device).manual_seed(config.seed)
         self.order_generator = torch.Generator(device).manual_seed(config.seed + 2**32)
         space = pool.single_observation_space
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
             torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
             self.policy = make_policy(
                 config,
@@ -211,12 +214,23 @@ class _Run:
         (run_dir / "summary.json").unlink(missing_ok=True)
 
     def run(self) -> RunSummary:
-        config, counters = self.config, self.counters
-        self.observer.start(config, self.run_dir, counters.global_step)
-        sinks = open_sinks(config, self.run_dir, counters.global_step)
-        if counters.update == 0:
-            self._save()
+        """Trains to the end, or to a signal."""
+        summary: RunSummary | None = None
+        self.observer.start(self.config, self.run_dir, self.counters.global_step)
         try:
+            self._loop()
+            summary = self._finish()
+            return summary
+        finally:
+            self.observer.close(summary)
+
+    def _loop(self) -> None:
+        config, counters = self.config, self.counters
+        sinks: list[Sink] = []
+        try:
+            sinks += open_sinks(config, self.run_dir, counters.global_step)
+            if counters.update == 0:
+                self._save()
             with _stop_signals(self.observer) as stop:
                 while counters.global_step < config.total_steps and not stop.is_set():
                     progress, metrics = self._update()
@@ -238,7 +252,6 @@ class _Run:
             self.episodes.close()
             for sink in sinks:
                 sink.close()
-        return self._finish()
 
     def _update(self) -> tuple[Progress, dict[str, Scalar]]:
         """One rollout and what is learned from it."""
@@ -482,7 +495,7 @@ def _check_resumable(config: TrainConfig, run_dir: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(run_dir: Path) -> Iterator[None]:
+def _locked(run_dir: Path) -> Generator[None]:
     """Keeps a second process from training in the same folder."""
     folder = os.open(run_dir, os.O_RDONLY)
     try:
@@ -498,7 +511,7 @@ def _locked(run_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_signals(observer: Observer) -> Iterator[threading.Event]:
+def _stop_signals(observer: Observer) -> Generator[threading.Event]:
     """Turns the first SIGINT or SIGTERM into a flag; a second one acts as it did before."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
