@@ -35,7 +35,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastrl.ale_games import ALE_GAMES
 from fastrl.cpus import available_cpus
-from fastrl.pool import _writable as writable  # pyright: ignore[reportPrivateUsage]
+from fastrl.pool import writable
 
 Array = NDArray[Any]
 StepResult = tuple[Array, Array, Array, Array, dict[str, Any]]

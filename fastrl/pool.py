@@ -95,7 +95,7 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
             ValueError: A seed or mask of the wrong length or range, an unknown option, or a mask
                 while environments are in flight.
         """
-        arrays = _writable(out)
+        arrays = writable(out)
         return self._core.reset(self._seeds(seed), self._mask(options), arrays)
 
     def step(self, actions: ArrayLike, out: Any = None) -> StepResult:
@@ -115,7 +115,7 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
             ValueError: An action or `out` that does not fit; nothing was stepped.
             RuntimeError: Not reset, closed, or a game failed.
         """
-        return self._core.step(actions, _writable(out) if out is not None else {})
+        return self._core.step(actions, writable(out) if out is not None else {})
 
     def async_reset(self, *, seed: Seed = None) -> None:
         """Starts a reset of all environments; `recv` returns them as they finish."""
@@ -129,7 +129,7 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
             env_id: (K,) integers: whose actions they are. None may be in flight.
             out: As in `step`; synchronous pools only (elsewhere give it to `recv`).
         """
-        arrays = _writable(out)
+        arrays = writable(out)
         if arrays and self.batch_size != self.num_envs:
             raise ValueError(
                 f"send(out=) needs batch_size == num_envs, here {self.batch_size} and "
@@ -152,7 +152,7 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be at least 0 seconds, got {timeout}")
-        arrays = _writable(out)
+        arrays = writable(out)
         result = self._core.recv(timeout, self._sent_out)
         self._sent_out = {}
         return _copied(result, arrays) if arrays else result
@@ -215,7 +215,7 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         return ids
 
 
-def _writable(out: Any) -> dict[str, Array]:
+def writable(out: Any) -> dict[str, Array]:
     """`out` as numpy views of the caller's memory, by field."""
     if out is None:
         return {}

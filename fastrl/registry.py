@@ -9,13 +9,10 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 
 from fastrl import _core
+from fastrl.ale import AleEnvPool
+from fastrl.ale_games import ALE_NUM_ACTIONS
 from fastrl.cpus import available_cpus
 from fastrl.pool import EnvPool
-
-try:
-    from fastrl.ale import ALE_GAMES, AleEnvPool
-except ImportError:
-    ALE_GAMES, AleEnvPool = (), None
 
 _AUTORESET_MODES = {
     "NextStep": _core.Autoreset.NEXT_STEP,
@@ -141,11 +138,11 @@ def _gymnasium_id(id: str) -> str:
 
 def _register_all() -> None:
     _core.register_games(register)
-    for game in ALE_GAMES:
+    for game, num_actions in ALE_NUM_ACTIONS.items():
         id = f"ALE/{game}-v5"
-        _specs[id] = EnvSpec(id=id, num_actions=0, obs_shape=(4, 84, 84), backend="ale")
+        _specs[id] = EnvSpec(id=id, num_actions=num_actions, obs_shape=(4, 84, 84), backend="ale")
     for id in _specs:
-        gymnasium.register(
+        gymnasium.register(  # pyright: ignore[reportUnknownMemberType]
             id=_gymnasium_id(id), vector_entry_point="fastrl:make", kwargs={"id": id}
         )
 

@@ -16,7 +16,7 @@ INCLUDES = {
 
 # Each module, and the modules of ours that it may import; besides itself, nothing more.
 FOUNDATION = {"_core", "cpus"}
-POOL = {"ale", "pool", "registry", "__init__"}
+POOL = {"ale", "ale_games", "pool", "registry", "__init__"}
 PURE = {"config", "metrics", "report", "machine"}  # Neither torch nor the native module.
 TRAINER = {
     "advantages",
@@ -38,7 +38,7 @@ IMPORTS: dict[str, set[str]] = {
         (PURE, PURE | {"__init__", "cpus"}),
         (TRAINER, FOUNDATION | POOL | PURE | TRAINER),
         (COMMANDS, FOUNDATION | POOL | PURE | TRAINER | COMMANDS),
-        ({"cli", "__main__"}, POOL | PURE | COMMANDS | {"checkpoint", "cli"}),
+        ({"cli", "__main__"}, POOL | PURE | COMMANDS | {"checkpoint", "dashboard", "cli"}),
     )
     for name in names
 }

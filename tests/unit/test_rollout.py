@@ -165,9 +165,7 @@ def test_a_reset_that_falls_on_the_next_rollout_is_marked_there() -> None:
     assert second[0].valid[:, 0].tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("mode", "steps"), [("NextStep", [4, 6, 10]), ("SameStep", [4, 6, 10])]
-)
+@pytest.mark.parametrize(("mode", "steps"), [("NextStep", [4, 6, 10]), ("SameStep", [4, 6, 10])])
 def test_episodes_are_full_games(mode: AutoresetMode, steps: list[int]) -> None:
     """A lost life ends an episode of learning, not the game; `steps` count real steps only."""
     walk = Walk([[2, 2, 9], [3, 2, 9]], ["CLT", "TCT"], mode)
