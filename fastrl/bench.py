@@ -60,9 +60,11 @@ class BenchReport:
         return json.dumps({"what": self.what, **self.origin, **self.results}, indent=1) + "\n"
 
     def write_markdown(self, out_dir: Path) -> Path:
-        """Writes `<what>_<hardware>_<date>.md`; returns its path."""
+        """Writes `<what>[-<env>]_<hardware>_<date>.md`; returns its path."""
         out_dir.mkdir(parents=True, exist_ok=True)
-        name = f"{self.what}_{hardware_slug(self.origin['hardware'])}_{self.origin['date']}.md"
+        env = str(self.results.get("env_id", "")).lower().replace("/", "-")
+        what = f"{self.what}-{env}" if env else self.what
+        name = f"{what}_{hardware_slug(self.origin['hardware'])}_{self.origin['date']}.md"
         parts = [f"# fastrl bench {self.what}", "\n".join(describe(self.origin))]
         parts += [table.markdown() for table in self.tables]
         (out_dir / name).write_text("\n\n".join(parts) + "\n", encoding="utf-8")

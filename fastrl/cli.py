@@ -179,7 +179,7 @@ class Bench:
     json: Annotated[Path | None, arg(metavar="FILE")] = None
     """Write every number into this file."""
     markdown: Annotated[Path | None, arg(metavar="DIR")] = None
-    """Write <what>_<hardware>_<date>.md into this folder."""
+    """Write <what>[-<env>]_<hardware>_<date>.md into this folder."""
 
     def check_outputs(self) -> None:
         """Refuses, before anything is measured, a file that could not be written afterwards."""

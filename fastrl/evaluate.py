@@ -218,7 +218,7 @@ def evaluate(
 
         @torch.inference_mode()
         def choose(obs: Array) -> Array:
-            logits, _ = policy(torch.from_numpy(obs).to(device))
+            logits, _ = policy(torch.as_tensor(obs).to(device))
             if greedy:
                 return logits.argmax(-1).cpu().numpy()
             return sample_actions(logits, generator)[0].cpu().numpy()

@@ -82,12 +82,13 @@ def git_commit() -> str | None:
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """What a reader needs to measure again: command, date, commit, machine, versions."""
+    """What a reader needs to measure again: command, date, commit, machine, load, versions."""
     return {
         "command": command,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": git_commit(),
         "hardware": hardware(),
+        "load_average": round(os.getloadavg()[0], 1),
         "versions": versions(),
     }
 
@@ -108,6 +109,7 @@ def describe(origin: dict[str, Any]) -> list[str]:
         f"- machine: {machine['cpu']}, {machine['usable_cpus']} of {machine['cpus']} CPUs usable, "
         f"{machine['memory_gib']} GiB, {', '.join(machine['gpus']) or 'no GPU'}, "
         f"{machine['system']}",
+        f"- load average of the last minute: {origin['load_average']} (this process included)",
         "- versions: " + ", ".join(f"{name} {found}" for name, found in origin["versions"].items()),
     ]
 

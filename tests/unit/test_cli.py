@@ -371,7 +371,7 @@ def test_bench_writes_json_and_markdown(tmp_path: Path, capsys: pytest.CaptureFi
     assert {"ratio", "ratio_min", "ratio_max", "ratio_per_core"} <= set(found["ratios"][0])
     assert found["command"].startswith("fastrl " + line)
     assert "agent steps/s" in capsys.readouterr().out
-    assert len(list(tmp_path.glob("pool_*.md"))) == 1
+    assert len(list(tmp_path.glob("pool-minatar-breakout-v1_*.md"))) == 1
 
 
 def test_bench_train_runs_end_to_end(tmp_path: Path) -> None:
