@@ -238,14 +238,16 @@ calls `life_loss_info`; its `episodic_life` would start a new game."""
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "minatar": {
-            "num_envs": 128,
+            "num_envs": 256,
             "num_steps": 64,
-            "num_minibatches": 8,
+            "num_minibatches": 16,
             "update_epochs": 3,
             "learning_rate": 2.5e-3,
             "gamma": 0.995,
-            "gae_lambda": 0.8,
+            "gae_lambda": 0.9,
+            "clip_coef": 0.3,
             "ent_coef": 0.015,
+            "checkpoint_every": 25,
         },
         "catch": {
             "total_steps": 200_000,

@@ -79,7 +79,7 @@ def test_options_of_the_user_win_over_the_protocols() -> None:
         ("device", "tpu", "one of auto, cpu, cuda, got 'tpu'"),
         ("reward_scaling", "log", "one of none, clip, return_std, got 'log'"),
         ("autoreset_mode", "Disabled", "one of NextStep, SameStep, got 'Disabled'"),
-        ("num_minibatches", 100_000, r"at most num_envs \* num_steps = 8192, got 100000"),
+        ("num_minibatches", 100_000, r"at most num_envs \* num_steps = 16384, got 100000"),
         ("protocol", "classic", "none for MinAtar"),
         ("env_options", [1], "a mapping of options"),
         ("anneal_lr", "yes", "true or false, got 'yes'"),
