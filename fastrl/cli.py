@@ -118,13 +118,16 @@ class Train(TrainConfig):
         del command_line
         config = self.config()
         from fastrl.dashboard import make_dashboard
-        from fastrl.train import choose_device, train
+        from fastrl.train import RunInUseError, choose_device, train
 
         try:
             choose_device(config)
         except RuntimeError as error:
             raise UsageError(str(error)) from error
-        summary = train(config, resume=self.resume, observer=make_dashboard(sys.stdout))
+        try:
+            summary = train(config, resume=self.resume, observer=make_dashboard(sys.stdout))
+        except RunInUseError as error:
+            raise UsageError(str(error)) from error
         print(f"run folder: {summary.run_dir}")
         curve = Path(summary.run_dir) / "curve.png"
         print(f"return curve: {curve}" if curve.exists() else "return curve: no game has ended yet")

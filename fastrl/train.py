@@ -56,6 +56,11 @@ MAY_CHANGE_ON_RESUME = frozenset(
 )
 """Everything else would make the resumed run a different experiment."""
 
+
+class RunInUseError(RuntimeError):
+    """Another process is training in the run folder."""
+
+
 MakePool = Callable[[TrainConfig], Any]
 
 
@@ -116,7 +121,8 @@ def train(
         FileNotFoundError: `resume` is not a run, or has no checkpoint.
         FloatingPointError: The loss became NaN or infinite; the last checkpoint is still good.
         OSError: The run folder cannot be written.
-        RuntimeError: CUDA was asked for and there is none, or the run is in use.
+        RunInUseError: Another process is training in the folder of `resume`.
+        RuntimeError: CUDA was asked for and there is none.
         ValueError: The config does not fit the environment or the run that is resumed.
     """
     device = choose_device(config)
@@ -504,7 +510,7 @@ def _locked(run_dir: Path) -> Generator[None]:
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise RuntimeError(f"another process is training in {run_dir}") from None
+            raise RunInUseError(f"another process is training in {run_dir}") from None
         yield
     finally:
         os.close(folder)

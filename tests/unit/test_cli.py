@@ -1,5 +1,6 @@
 """The command line: every command, and what it says to wrong input."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -279,6 +280,19 @@ def test_a_run_is_resumed_with_more_steps(
     summary = json.loads((run_dir / "summary.json").read_text())
     assert (summary["global_step"], summary["seed"]) == (4096, 5)
     assert f"run folder: {run_dir}" in capsys.readouterr().out
+
+
+def test_a_run_that_another_process_trains_is_refused(
+    catch_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = os.open(catch_run, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+
+    code = cli.main(["train", "--resume", str(catch_run), "--total-steps", "4096"])
+
+    os.close(folder)
+    assert code == 2
+    assert capsys.readouterr().err.startswith("fastrl: error: another process is training in ")
 
 
 def test_ctrl_c_saves_and_exits_without_a_traceback(tmp_path: Path) -> None:
