@@ -21,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -100,17 +101,15 @@ class AnyPool {
       check_born();
     }
     BatchPtr batch = full_batches_->take(out);
-    tasks_.clear();
-    for (int env = 0; env < config_.num_envs; ++env) {
-      const bool chosen = all || mask[index(env)] != 0;
-      if (chosen && !seeds.empty()) seed(env, seeds[index(env)]);
-      tasks_.push_back({.env = env,
-                        .action = chosen ? Task::kReset : Task::kObserve,
-                        .batch = batch.get(),
-                        .slot = env});
+    const auto chosen = [&](std::size_t env) { return all || mask[env] != 0; };
+    if (!seeds.empty()) {
+      for (std::size_t env = 0; env < seeds.size(); ++env) {
+        if (chosen(env)) seed(static_cast<int>(env), seeds[env]);
+      }
     }
     born_ = true;
-    run_together(batch, interrupt);
+    run_together(batch, interrupt,
+                 [&](std::size_t env) { return chosen(env) ? Task::kReset : Task::kObserve; });
     return batch;
   }
 
@@ -119,12 +118,10 @@ class AnyPool {
     const Entry entry(*this);
     drain(interrupt);
     born_ = true;
-    tasks_.clear();
-    for (int env = 0; env < config_.num_envs; ++env) {
-      if (!seeds.empty()) seed(env, seeds[index(env)]);
-      tasks_.push_back({.env = env, .action = Task::kReset, .batch = nullptr, .slot = env});
-    }
-    launch({});
+    for (std::size_t env = 0; env < seeds.size(); ++env) seed(static_cast<int>(env), seeds[env]);
+    std::vector<int> all(index(config_.num_envs));
+    std::iota(all.begin(), all.end(), 0);
+    launch(all, {}, [](std::size_t) { return Task::kReset; });
   }
 
   // ---- step -------------------------------------------------------------------------------------
@@ -152,14 +149,8 @@ class AnyPool {
       for (int env = 0; env < config_.num_envs; ++env) check_running(env);
     }
     BatchPtr batch = full_batches_->take(out);
-    tasks_.clear();
-    for (int env = 0; env < config_.num_envs; ++env) {
-      tasks_.push_back({.env = env,
-                        .action = static_cast<std::int32_t>(actions[index(env)]),
-                        .batch = batch.get(),
-                        .slot = env});
-    }
-    run_together(batch, interrupt);
+    run_together(batch, interrupt,
+                 [&](std::size_t env) { return static_cast<std::int32_t>(actions[env]); });
     return batch;
   }
 
@@ -182,14 +173,7 @@ class AnyPool {
       }
       if (config_.autoreset == Autoreset::kDisabled) check_running(ids[i]);
     }
-    tasks_.clear();
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      tasks_.push_back({.env = ids[i],
-                        .action = static_cast<std::int32_t>(actions[i]),
-                        .batch = nullptr,
-                        .slot = ids[i]});
-    }
-    launch(out);
+    launch(ids, out, [&](std::size_t i) { return static_cast<std::int32_t>(actions[i]); });
   }
 
   /// Waits for the next batch_size results. `timeout` in seconds; none: without limit.
@@ -287,9 +271,7 @@ class AnyPool {
                                     : std::make_shared<BatchShelf>(
                                           index(config_.batch_size), obs_size,
                                           config_.autoreset == Autoreset::kSameStep)),
-        in_flight_(index(config_.num_envs)) {
-    tasks_.reserve(index(config_.num_envs));
-  }
+        in_flight_(index(config_.num_envs)) {}
 
   /// Last act of the constructor of Pool<E>: workers call its virtual functions.
   void start_workers() {
@@ -428,14 +410,19 @@ class AnyPool {
     threads_->queue.report_cost(size, static_cast<double>(ns));
   }
 
-  /// Hands `tasks_` to the workers, helps, and waits until `batch` is complete.
-  void run_together(const BatchPtr& batch, const Interrupt& interrupt) {
+  /// Hands one task per environment to the workers, helps, and waits until `batch` is complete.
+  template <typename ActionOf>
+  void run_together(const BatchPtr& batch, const Interrupt& interrupt, const ActionOf& action_of) {
     rethrow();
     // Waking a thread costs some microseconds: not worth it for less work than that.
-    const double ns = threads_->queue.ns_per_task() * static_cast<double>(tasks_.size());
+    const double ns = threads_->queue.ns_per_task() * static_cast<double>(batch->size);
     const std::size_t helpers = num_awake(config_) - 1;
-    threads_->queue.push(
-        tasks_, ns > 0.0 ? std::min(helpers, static_cast<std::size_t>(ns / 5e3)) : helpers);
+    const std::size_t wake =
+        ns > 0.0 ? std::min(helpers, static_cast<std::size_t>(ns / 5e3)) : helpers;
+    threads_->queue.push(batch->size, wake, [&](std::size_t env) {
+      const auto id = static_cast<std::int32_t>(env);
+      return Task{.env = id, .action = action_of(env), .batch = batch.get(), .slot = id};
+    });
     while (threads_->queue.try_take(chunk_)) run(chunk_);
     const auto ready = [&]() -> BatchPtr { return is_complete(*batch) ? batch : nullptr; };
     static_cast<void>(wait_for(ready, std::nullopt, interrupt, batch));
@@ -443,17 +430,21 @@ class AnyPool {
     rethrow();
   }
 
-  /// Hands `tasks_` to the workers and returns.
-  void launch(const Destination& out) {
-    if (tasks_.empty()) return;
+  /// Hands tasks for `ids` to the workers and returns.
+  template <typename ActionOf>
+  void launch(std::span<const int> ids, const Destination& out, const ActionOf& action_of) {
+    if (ids.empty()) return;
+    Batch* batch = nullptr;
     if (synchronous()) {  // Slots are env_ids, so that arrays line up with environments.
       const std::lock_guard lock(claim_mutex_);
       if (num_in_flight_ == 0) pending_.push_back(part_batches_->take(out));
-      for (Task& task : tasks_) task.batch = pending_.back().get();
+      batch = pending_.back().get();
     }
-    for (const Task& task : tasks_) in_flight_[index(task.env)] = 1;
-    num_in_flight_ += tasks_.size();
-    threads_->queue.push(tasks_, num_awake(config_));
+    for (const int env : ids) in_flight_[index(env)] = 1;
+    num_in_flight_ += ids.size();
+    threads_->queue.push(ids.size(), num_awake(config_), [&](std::size_t i) {
+      return Task{.env = ids[i], .action = action_of(i), .batch = batch, .slot = ids[i]};
+    });
   }
 
   /// Waits until nothing is in flight and drops the results.
@@ -622,7 +613,6 @@ class AnyPool {
   std::vector<std::uint8_t> in_flight_;  ///< (num_envs)
   std::size_t num_in_flight_ = 0;
   bool born_ = false;  ///< Every environment has a state: reset, or set.
-  std::vector<Task> tasks_;
   std::vector<Task> chunk_;
   std::uint64_t steps_ = 0;
   std::uint64_t wall_ns_ = 0;

@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <span>
 #include <vector>
 
 #include "csrc/core/check.h"
@@ -46,19 +45,20 @@ class TaskQueue {
   TaskQueue(std::size_t capacity, std::size_t num_sharing, Clock::duration spin)
       : ring_(capacity), num_sharing_(num_sharing), spin_(spin) {}
 
-  /// Appends `tasks` and wakes at most `max_wake` sleeping workers.
-  void push(std::span<const Task> tasks, std::size_t max_wake) {
+  /// Appends make(0) to make(count - 1) and wakes at most `max_wake` sleeping workers.
+  template <typename Make>
+  void push(std::size_t count, std::size_t max_wake, const Make& make) {
     std::size_t wake = 0;
     {
       const std::lock_guard lock(mutex_);
       const std::size_t waiting = waiting_.load(std::memory_order_relaxed);
-      FASTRL_DCHECK(waiting + tasks.size() <= ring_.size());
+      FASTRL_DCHECK(waiting + count <= ring_.size());
       std::size_t at = (head_ + waiting) % ring_.size();
-      for (const Task& task : tasks) {
-        ring_[at] = task;
+      for (std::size_t i = 0; i < count; ++i) {
+        ring_[at] = make(i);
         if (++at == ring_.size()) at = 0;
       }
-      waiting_.store(waiting + tasks.size(), std::memory_order_relaxed);
+      waiting_.store(waiting + count, std::memory_order_relaxed);
       wake = std::min(max_wake, sleeping_);
     }
     for (std::size_t i = 0; i < wake; ++i) wake_.notify_one();
