@@ -20,19 +20,15 @@ test: build lint native
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: build lint native
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not gpu"
 
 build: $(VENV)/.built
 
 # torch comes first and alone: the pinned version has a CPU build, a range would fetch CUDA.
-$(VENV)/.installed: constraints.txt pyproject.toml
+$(VENV)/.built: constraints.txt pyproject.toml setup.py $(shell find csrc envs -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools pybind11 torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
-	touch $@
-
-$(VENV)/.built: $(VENV)/.installed setup.py $(shell find csrc envs -name '*.h' -o -name '*.cpp')
-	$(BIN)/python setup.py --quiet build_ext --inplace
 	touch $@
 
 lint: build
