@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+import fastrl
 from fastrl import checkpoint
 from fastrl.config import TrainConfig, config_for, load_config, replace
 from fastrl.train import train
@@ -226,3 +227,37 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+class WithoutSnapshots:
+    """A pool of the kind that ale-py gives."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._pool = fastrl.make(
+            config.env_id, num_envs=config.num_envs, autoreset_mode=config.autoreset_mode
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def get_state(self) -> bytes:
+        raise NotImplementedError("this backend has no snapshots")
+
+
+def test_without_snapshots_the_environments_start_anew_and_the_run_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small(tmp_path / "run", total_steps=7 * 128)
+    train(config, make_pool=WithoutSnapshots)
+    capsys.readouterr()
+
+    summary = train(
+        replace(config, total_steps=9 * 128), resume=tmp_path / "run", make_pool=WithoutSnapshots
+    )
+
+    assert summary.global_step == 9 * 128
+    [said] = capsys.readouterr().err.splitlines()
+    assert "no snapshots" in said
+    assert "step_000000000896.pt" in said
+    updates = [line["update"] for line in lines(tmp_path / "run", "metrics.jsonl")]
+    assert updates == list(range(1, 10))
