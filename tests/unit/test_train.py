@@ -165,7 +165,13 @@ class Poisoned:
     def step(self, actions: Any) -> Any:
         obs, reward, terminated, truncated, info = self._pool.step(actions)
         self._good_steps -= 1
-        return obs, reward if self._good_steps >= 0 else reward + np.nan, terminated, truncated, info
+        return (
+            obs,
+            reward if self._good_steps >= 0 else reward + np.nan,
+            terminated,
+            truncated,
+            info,
+        )
 
 
 def test_a_nan_stops_the_run_and_leaves_a_good_checkpoint(tmp_path: Path) -> None:
