@@ -72,7 +72,11 @@ class Pool final : public AnyPool {
   void seed(int env, std::uint64_t seed) noexcept override { slots_[index(env)].rng = Rng(seed); }
   [[nodiscard]] std::size_t slot_size() const noexcept override { return sizeof(Slot); }
   void save_slot(int env, std::byte* to) const noexcept override {
-    std::memcpy(to, &slots_[index(env)], sizeof(Slot));
+    Slot slot = slots_[index(env)];
+#if __has_builtin(__builtin_clear_padding)
+    __builtin_clear_padding(&slot);  // Equal states are equal bytes.
+#endif
+    std::memcpy(to, &slot, sizeof(Slot));
   }
   void load_slot(int env, const std::byte* from) noexcept override {
     std::memcpy(&slots_[index(env)], from, sizeof(Slot));

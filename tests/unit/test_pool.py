@@ -133,6 +133,17 @@ def test_a_restored_snapshot_is_as_if_never_left(
     assert fresh.get_state() == state
 
 
+@given(games, st.integers(0, 50), st.integers(0, 2**32))
+def test_equal_states_are_equal_bytes(game: str, num_steps: int, seed: int) -> None:
+    states = []
+    for num_threads in (1, 3):
+        pool = fastrl.make(game, 5, num_threads=num_threads)
+        pool.reset(seed=seed)
+        play(pool, num_steps)
+        states.append(pool.get_state())
+    assert states[0] == states[1]
+
+
 def test_one_snapshot_goes_into_many_environments() -> None:
     pool = fastrl.make("MinAtar/Breakout-v1", 4)
     pool.reset(seed=0)
