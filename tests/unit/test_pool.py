@@ -570,7 +570,8 @@ def test_a_second_thread_is_refused_while_one_waits() -> None:
 @pytest.mark.timeout(30)
 def test_ctrl_c_stops_a_waiting_call() -> None:
     program = (
-        "import fastrl, numpy as np\n"
+        "import fastrl, numpy as np, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it\n"
         "pool = fastrl.make('MinAtar/Seaquest-v0', 2**18, num_threads=1)\n"
         "pool.reset(seed=0)\n"
         "print('ready', flush=True)\n"
@@ -581,12 +582,14 @@ def test_ctrl_c_stops_a_waiting_call() -> None:
         "except KeyboardInterrupt:\n"
         "    print('stopped', flush=True)\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    time.sleep(0.3)
-    child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=20)[0] == "stopped\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        assert child.communicate(timeout=20)[0] == "stopped\n"
     assert child.returncode == 0
 
 
