@@ -32,6 +32,7 @@
 
 #include "csrc/pool/batch.h"
 #include "csrc/pool/queue.h"
+#include "csrc/pool/shares.h"
 #include "csrc/pool/snapshot.h"
 
 namespace fastrl {
@@ -102,14 +103,14 @@ class AnyPool {
     }
     BatchPtr batch = full_batches_->take(out);
     const auto chosen = [&](std::size_t env) { return all || mask[env] != 0; };
-    if (!seeds.empty()) {
-      for (std::size_t env = 0; env < seeds.size(); ++env) {
-        if (chosen(env)) seed(static_cast<int>(env), seeds[env]);
-      }
+    for (std::size_t env = 0; env < seeds.size(); ++env) {
+      if (chosen(env)) seed(static_cast<int>(env), seeds[env]);
     }
     born_ = true;
-    run_together(batch, interrupt,
-                 [&](std::size_t env) { return chosen(env) ? Task::kReset : Task::kObserve; });
+    for (std::size_t env = 0; env < actions_.size(); ++env) {
+      actions_[env] = chosen(env) ? Task::kReset : Task::kObserve;
+    }
+    run_together(batch, interrupt);
     return batch;
   }
 
@@ -149,8 +150,9 @@ class AnyPool {
       for (int env = 0; env < config_.num_envs; ++env) check_running(env);
     }
     BatchPtr batch = full_batches_->take(out);
-    run_together(batch, interrupt,
-                 [&](std::size_t env) { return static_cast<std::int32_t>(actions[env]); });
+    std::ranges::transform(actions, actions_.begin(),
+                           [](std::int64_t action) { return static_cast<std::int32_t>(action); });
+    run_together(batch, interrupt);
     return batch;
   }
 
@@ -258,20 +260,18 @@ class AnyPool {
  protected:
   AnyPool(PoolConfig config, std::size_t obs_size)
       : config_(checked(std::move(config))),
-        threads_(new Threads{
-            .queue = TaskQueue(index(config_.num_envs), num_awake(config_),
-                               config_.num_threads > 1 && config_.num_threads <= config_.num_cpus
-                                   ? kSpin
-                                   : Clock::duration::zero()),
-            .done = {},
-            .workers = {}}),
+        threads_(new Threads{.queue = TaskQueue(index(config_.num_envs), num_awake(config_)),
+                             .done = {},
+                             .workers = {}}),
         full_batches_(std::make_shared<BatchShelf>(index(config_.num_envs), obs_size,
                                                    config_.autoreset == Autoreset::kSameStep)),
         part_batches_(synchronous() ? full_batches_
                                     : std::make_shared<BatchShelf>(
                                           index(config_.batch_size), obs_size,
                                           config_.autoreset == Autoreset::kSameStep)),
-        in_flight_(index(config_.num_envs)) {}
+        shares_(num_awake(config_)),
+        in_flight_(index(config_.num_envs)),
+        actions_(index(config_.num_envs)) {}
 
   /// Last act of the constructor of Pool<E>: workers call its virtual functions.
   void start_workers() {
@@ -286,6 +286,9 @@ class AnyPool {
   // ---- what one game adds -----------------------------------------------------------------------
   /// Runs the tasks and writes their results: into task.batch, or into slots from `claim`.
   virtual void run_chunk(std::span<const Task> tasks) = 0;
+  /// Runs actions[env] for each env in [first, last), into the slots of the same numbers.
+  virtual void run_range(std::size_t first, std::size_t last, std::span<const std::int32_t> actions,
+                         Batch& batch) = 0;
   [[nodiscard]] virtual bool ended(int env) const noexcept = 0;
   virtual void seed(int env, std::uint64_t seed) noexcept = 0;
   [[nodiscard]] virtual std::size_t slot_size() const noexcept = 0;
@@ -337,6 +340,9 @@ class AnyPool {
 
  private:
   static constexpr Clock::duration kSpin = std::chrono::microseconds(50);
+  static constexpr double kShareChunkNs = 5e3;  ///< Between two looks at who is done.
+  static constexpr double kLeaveNs = 2e4;       ///< Not worth taking from another thread.
+  static constexpr double kPartNs = 2e4;        ///< Less work than this is not worth a thread.
 
   /// Every public call begins with one: in the right process, not closed, one thread at a time.
   class Entry {
@@ -400,31 +406,67 @@ class AnyPool {
     return index(std::min(config.num_threads, config.num_cpus));
   }
 
-  /// Runs a chunk on whatever thread this is, and keeps the books.
-  void run(std::span<const Task> chunk) {
+  /// Runs `size` tasks on whatever thread this is, and keeps the books.
+  template <typename Run>
+  void timed(std::size_t size, const Run& run) {
     const auto start = Clock::now();
-    const std::size_t size = chunk.size();
-    run_chunk(chunk);
+    run();
     const auto ns = static_cast<std::uint64_t>((Clock::now() - start).count());
     work_ns_.fetch_add(ns, std::memory_order_relaxed);
     threads_->queue.report_cost(size, static_cast<double>(ns));
   }
 
-  /// Hands one task per environment to the workers, helps, and waits until `batch` is complete.
-  template <typename ActionOf>
-  void run_together(const BatchPtr& batch, const Interrupt& interrupt, const ActionOf& action_of) {
+  /// A worker's turn.
+  void run(std::span<const Task> chunk) {
+    if (chunk.front().action != Task::kShare) {
+      timed(chunk.size(), [&] { run_chunk(chunk); });
+      return;
+    }
+    run_share(index(chunk.front().env), kLeaveNs);
+    // release: pairs with the acquire in run_together.
+    num_helped_.fetch_add(1, std::memory_order_release);
+    {
+      const std::lock_guard lock(done_mutex_);
+    }
+    threads_->done.notify_all();
+  }
+
+  /// Works on the synchronous step, beginning with part `own`. Others are helped while they have
+  /// more than `leave_ns` left to do: an environment that changes cores costs a few times its step.
+  void run_share(std::size_t own, double leave_ns) {
+    const double ns = std::max(threads_->queue.ns_per_task(), 1.0);
+    const auto chunk = std::max<std::size_t>(1, static_cast<std::size_t>(kShareChunkNs / ns));
+    shares_.work(own, chunk, static_cast<std::size_t>(leave_ns / ns),
+                 [this](std::size_t first, std::size_t last) {
+                   timed(last - first, [&] { run_range(first, last, actions_, *together_); });
+                 });
+  }
+
+  /// Runs `actions_` into `batch`, with the workers' help where it pays, and waits for the end.
+  void run_together(const BatchPtr& batch, const Interrupt& interrupt) {
     rethrow();
-    // Waking a thread costs some microseconds: not worth it for less work than that.
     const double ns = threads_->queue.ns_per_task() * static_cast<double>(batch->size);
-    const std::size_t helpers = num_awake(config_) - 1;
-    const std::size_t wake =
-        ns > 0.0 ? std::min(helpers, static_cast<std::size_t>(ns / 5e3)) : helpers;
-    threads_->queue.push(batch->size, wake, [&](std::size_t env) {
-      const auto id = static_cast<std::int32_t>(env);
-      return Task{.env = id, .action = action_of(env), .batch = batch.get(), .slot = id};
-    });
-    while (threads_->queue.try_take(chunk_)) run(chunk_);
-    const auto ready = [&]() -> BatchPtr { return is_complete(*batch) ? batch : nullptr; };
+    const std::size_t most = num_awake(config_);
+    const std::size_t parts =
+        ns == 0.0 ? most : std::clamp<std::size_t>(static_cast<std::size_t>(ns / kPartNs), 1, most);
+    together_ = batch.get();
+    num_helped_.store(0, std::memory_order_relaxed);
+    shares_.begin(batch->size, parts);
+    if (parts > 1) {
+      threads_->queue.push(parts - 1, parts - 1, [](std::size_t i) {
+        return Task{.env = static_cast<std::int32_t>(i) + 1, .action = Task::kShare};
+      });
+    }
+    run_share(0, kLeaveNs);
+    std::size_t helpers = 0;
+    if (parts > 1) {
+      const std::size_t untaken = threads_->queue.withdraw();
+      helpers = parts - 1 - untaken;
+      if (untaken != 0) run_share(0, 0.0);
+    }
+    const auto ready = [&]() -> BatchPtr {
+      return num_helped_.load(std::memory_order_acquire) == helpers ? batch : nullptr;
+    };
     static_cast<void>(wait_for(ready, std::nullopt, interrupt, batch));
     steps_ += batch->size;
     rethrow();
@@ -609,11 +651,16 @@ class AnyPool {
   std::atomic<bool> inside_{false};
   std::atomic<std::uint64_t> work_ns_{0};
 
+  // A synchronous step: written by the caller before it pushes shares, read by who takes one.
+  Shares shares_;
+  Batch* together_ = nullptr;
+  std::atomic<std::size_t> num_helped_{0};  ///< Workers that have done their share.
+
   // The caller's thread alone:
   std::vector<std::uint8_t> in_flight_;  ///< (num_envs)
   std::size_t num_in_flight_ = 0;
-  bool born_ = false;  ///< Every environment has a state: reset, or set.
-  std::vector<Task> chunk_;
+  bool born_ = false;                  ///< Every environment has a state: reset, or set.
+  std::vector<std::int32_t> actions_;  ///< (num_envs), of the step that runs together.
   std::uint64_t steps_ = 0;
   std::uint64_t wall_ns_ = 0;
 };

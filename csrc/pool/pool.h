@@ -49,7 +49,7 @@ class Pool final : public AnyPool {
     if (tasks.front().batch != nullptr) {
       for (const Task& task : tasks) {
         const auto slot = index(task.slot);
-        write(task.env, advance(task), *task.batch, slot);
+        write(task.env, advance(task.env, task.action), *task.batch, slot);
       }
       complete(*tasks.front().batch, tasks.size());
       return;
@@ -58,13 +58,21 @@ class Pool final : public AnyPool {
     // no batch but the one it ends up in.
     thread_local std::vector<Transition> results;
     results.clear();
-    for (const Task& task : tasks) results.push_back(advance(task));
+    for (const Task& task : tasks) results.push_back(advance(task.env, task.action));
     for (std::size_t i = 0; i < tasks.size();) {
       const Claim slots = claim(tasks.size() - i);
       for (std::size_t k = 0; k < slots.count; ++k, ++i) {
         write(tasks[i].env, results[i], *slots.batch, slots.first + k);
       }
       complete(*slots.batch, slots.count);
+    }
+  }
+
+  void run_range(std::size_t first, std::size_t last, std::span<const std::int32_t> actions,
+                 Batch& batch) override {
+    for (std::size_t env = first; env < last; ++env) {
+      const int id = static_cast<int>(env);
+      write(id, advance(id, actions[env]), batch, env);
     }
   }
 
@@ -98,17 +106,16 @@ class Pool final : public AnyPool {
     slot.ended = false;
   }
 
-  /// Does what the task says, short of reporting it. A game that throws has ended its episode.
-  Transition advance(const Task& task) noexcept {
-    Slot& slot = slots_[index(task.env)];
+  /// Steps or resets, short of reporting it. A game that throws has ended its episode.
+  Transition advance(int env, int action) noexcept {
+    Slot& slot = slots_[index(env)];
     try {
-      if (task.action == Task::kObserve) return {};
-      if (task.action == Task::kReset ||
-          (slot.ended && config().autoreset == Autoreset::kNextStep)) {
+      if (action == Task::kObserve) return {};
+      if (action == Task::kReset || (slot.ended && config().autoreset == Autoreset::kNextStep)) {
         start(slot);
         return {};
       }
-      Transition result = slot.game.step(task.action, slot.rng);
+      Transition result = slot.game.step(action, slot.rng);
       slot.episode.total_reward += static_cast<double>(result.reward);
       ++slot.episode.length;
       if (slot.episode.length == config().max_episode_steps && !result.terminated) {

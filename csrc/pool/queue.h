@@ -25,6 +25,7 @@ struct Task {
 
   static constexpr std::int32_t kReset = -1;
   static constexpr std::int32_t kObserve = -2;  ///< Report the state as it is.
+  static constexpr std::int32_t kShare = -3;    ///< Help a synchronous step; `env`: whose part.
 };
 
 inline void pause_cpu() noexcept {
@@ -40,12 +41,13 @@ class TaskQueue {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// `capacity`: tasks that can wait at once. `num_sharing`: threads that divide the work.
-  /// `spin`: how long an idle worker polls before it sleeps.
-  TaskQueue(std::size_t capacity, std::size_t num_sharing, Clock::duration spin)
-      : ring_(capacity), num_sharing_(num_sharing), spin_(spin) {}
+  /// `capacity`: tasks that can wait at once. `num_sharing`: threads that divide the work, the
+  /// caller of a synchronous step among them.
+  TaskQueue(std::size_t capacity, std::size_t num_sharing)
+      : ring_(capacity), num_sharing_(num_sharing) {}
 
-  /// Appends make(0) to make(count - 1) and wakes at most `max_wake` sleeping workers.
+  /// Appends make(0) to make(count - 1) and sees to it that `max_wake` workers are awake, if there
+  /// are so many.
   template <typename Make>
   void push(std::size_t count, std::size_t max_wake, const Make& make) {
     std::size_t wake = 0;
@@ -59,9 +61,20 @@ class TaskQueue {
         if (++at == ring_.size()) at = 0;
       }
       waiting_.store(waiting + count, std::memory_order_relaxed);
-      wake = std::min(max_wake, sleeping_);
+      // Who polls sees the tasks, or looks once more under the lock before it sleeps.
+      const std::size_t polling = polling_.load(std::memory_order_relaxed);
+      wake = std::min(max_wake - std::min(max_wake, polling), sleeping_);
     }
     for (std::size_t i = 0; i < wake; ++i) wake_.notify_one();
+  }
+
+  /// Takes back what waits; returns how much it was.
+  std::size_t withdraw() {
+    const std::lock_guard lock(mutex_);
+    const std::size_t waiting = waiting_.load(std::memory_order_relaxed);
+    head_ = (head_ + waiting) % ring_.size();
+    waiting_.store(0, std::memory_order_relaxed);
+    return waiting;
   }
 
   /// Moves a chunk into `chunk`. Returns false at once when nothing waits.
@@ -73,24 +86,18 @@ class TaskQueue {
 
   /// Like `try_take`, but waits for work. Returns false once the queue is closed.
   bool take(std::vector<Task>& chunk) {
-    if (spin_ > Clock::duration::zero()) {
-      const auto until = Clock::now() + spin_;
-      do {
-        for (int i = 0; i < 64; ++i) {
-          // Only a hint: the tasks themselves are read under the lock.
-          if (waiting_.load(std::memory_order_relaxed) != 0 && try_take(chunk)) return true;
-          pause_cpu();
-        }
-      } while (Clock::now() < until && !closed_.load(std::memory_order_relaxed));
+    while (!closed_.load(std::memory_order_relaxed)) {
+      if (poll(chunk)) return true;
+      std::unique_lock lock(mutex_);
+      if (take_locked(chunk)) return true;
+      if (closed_.load(std::memory_order_relaxed)) break;
+      // Woken, perhaps too late for this step, it polls again: it will be there for the next one.
+      ++sleeping_;
+      wake_.wait(lock);
+      --sleeping_;
+      if (take_locked(chunk)) return true;
     }
-    std::unique_lock lock(mutex_);
-    ++sleeping_;
-    wake_.wait(lock, [this] {
-      return waiting_.load(std::memory_order_relaxed) != 0 ||
-             closed_.load(std::memory_order_relaxed);
-    });
-    --sleeping_;
-    return take_locked(chunk);
+    return false;
   }
 
   /// A chunk of `num_tasks` took `ns`: chunks are sized to be worth their lock, and no more.
@@ -116,10 +123,28 @@ class TaskQueue {
   }
 
  private:
+  /// Looks for work for a while: waking a thread that sleeps costs more than many a step. Not more
+  /// threads than the caller leaves CPUs for.
+  bool poll(std::vector<Task>& chunk) {
+    bool found = false;
+    if (polling_.fetch_add(1, std::memory_order_relaxed) + 1 < num_sharing_) {
+      const auto until = Clock::now() + kPoll;
+      do {
+        for (int i = 0; i < 64 && !found; ++i) {
+          found = try_take(chunk);
+          pause_cpu();
+        }
+      } while (!found && Clock::now() < until && !closed_.load(std::memory_order_relaxed));
+    }
+    polling_.fetch_sub(1, std::memory_order_relaxed);
+    return found;
+  }
+
   bool take_locked(std::vector<Task>& chunk) {
     const std::size_t waiting = waiting_.load(std::memory_order_relaxed);
     if (waiting == 0) return false;
-    const std::size_t size = std::min(waiting, chunk_size(waiting));
+    const bool shared = ring_[head_].action == Task::kShare;
+    const std::size_t size = shared ? 1 : std::min(waiting, chunk_size(waiting));
     chunk.resize(size);
     for (Task& task : chunk) {
       task = ring_[head_];
@@ -139,9 +164,11 @@ class TaskQueue {
     return std::clamp(waiting / (2 * num_sharing_), least, most);
   }
 
+  static constexpr Clock::duration kPoll = std::chrono::microseconds(50);
+
   std::vector<Task> ring_;
   const std::size_t num_sharing_;
-  const Clock::duration spin_;
+  std::atomic<std::size_t> polling_{0};
   std::mutex mutex_;  ///< Guards ring_, head_, sleeping_, and every write of waiting_ and closed_.
   std::condition_variable wake_;
   std::size_t head_ = 0;

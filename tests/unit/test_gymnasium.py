@@ -24,7 +24,7 @@ def test_make_vec_makes_a_pool() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*MinAtar-.*-v0 is out of date.*:DeprecationWarning")
 def test_every_native_id_is_registered_with_gymnasium() -> None:
-    ids = [id for id in fastrl.list_envs() if fastrl.spec(id).backend == "native"]
+    ids = [id for id in fastrl.list_envs() if id.startswith(("MinAtar/", "Catch"))]
     assert len(ids) == 11
     for id in ids:
         envs = gymnasium.make_vec("fastrl/" + id.replace("/", "-"), num_envs=2)
