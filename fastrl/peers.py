@@ -5,6 +5,7 @@ Every contender gets its random actions from the same generator, drawn before th
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any, Protocol, cast
@@ -91,10 +92,10 @@ class EnvPoolPeer:
 
     def __init__(self, env_id: str, num_envs: int, num_threads: int) -> None:
         """Makes and resets it."""
-        import envpool  # pyright: ignore[reportMissingTypeStubs]
+        envpool: Any = importlib.import_module("envpool")  # untyped, and not always there
 
         self.name, self.threads, self.num_envs = "EnvPool", num_threads, num_envs
-        make = cast(Any, envpool).make_gymnasium
+        make = envpool.make_gymnasium
         self._env: Any = make(env_id, num_envs=num_envs, num_threads=num_threads, seed=0)
         self._env.reset()
         self._actions = random_actions(int(self._env.action_space.n), num_envs, np.int32)
@@ -117,10 +118,10 @@ class MinAtarPackage:
 
     def __init__(self, game: str, num_envs: int) -> None:
         """Makes, seeds and resets the environments."""
-        import minatar  # pyright: ignore[reportMissingTypeStubs]
+        minatar: Any = importlib.import_module("minatar")  # untyped, and not always there
 
         self.name, self.threads, self.num_envs = "minatar package", 1, num_envs
-        make = cast(Any, minatar).Environment
+        make = minatar.Environment
         self._envs: list[Any] = [make(game) for _ in range(num_envs)]
         for index, env in enumerate(self._envs):
             env.seed(index)
