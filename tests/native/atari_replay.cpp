@@ -1,16 +1,22 @@
-// The native Atari 2600 for tests/oracle: the processor alone, on a memory that logs its accesses.
+// The native Atari 2600 for tests/oracle: the processor alone, on a memory that logs its accesses,
+// and whole games.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 #include <tuple>
+#include <utility>
 #include <vector>
 
+#include "envs/atari/atari.h"
 #include "envs/atari/m6507.h"
 
 namespace py = pybind11;
@@ -86,6 +92,106 @@ void bind_processor(py::module_& module) {
           });
 }
 
+/// A game and its cartridge.
+struct Session {
+  std::vector<std::uint8_t> image;
+  Rom rom;
+  Atari atari;
+
+  /// `known`: the image is the one that games.json has facts for.
+  Session(const std::string& name, const py::bytes& bytes, bool known,
+          const AtariOptions& options) {
+    const auto* facts = std::ranges::find(kGames, name, &GameFacts::name);
+    if (facts == kGames.end()) throw std::invalid_argument("no game is called " + name);
+    const std::string_view view = bytes;
+    image.assign(view.begin(), view.end());
+    rom = {image, known ? facts->properties : Properties{}};
+    if (image.size() < size_of(rom.properties.scheme)) throw std::invalid_argument("too short");
+    atari.load(rom, static_cast<Game>(facts - kGames.begin()), options);
+  }
+  Session(const Session&) = delete;
+
+  int act(int action, float strength) { return atari.act(rom, action, strength); }
+  void reset() {
+    atari.reset(rom);
+    if (atari.mode_not_found) throw std::runtime_error("the mode was not found");
+  }
+};
+
+using Bytes = py::array_t<std::uint8_t>;
+
+std::vector<int> members(std::uint32_t set) {
+  std::vector<int> all;
+  for (int action = 0; action < actions::kNumActions; ++action) {
+    if (actions::is_in(action, set)) all.push_back(action);
+  }
+  return all;
+}
+
+void bind_games(py::module_& module) {
+  py::class_<AtariOptions>(module, "Options")
+      .def(py::init<>())
+      .def_readwrite("seed", &AtariOptions::seed)
+      .def_readwrite("repeat_action_probability", &AtariOptions::repeat_action_probability)
+      .def_readwrite("frame_skip", &AtariOptions::frame_skip)
+      .def_readwrite("max_num_frames_per_episode", &AtariOptions::max_num_frames_per_episode)
+      .def_readwrite("truncate_on_loss_of_life", &AtariOptions::truncate_on_loss_of_life)
+      .def_readwrite("reward_min", &AtariOptions::reward_min)
+      .def_readwrite("reward_max", &AtariOptions::reward_max);
+  py::class_<Session>(module, "Session")
+      .def(py::init<const std::string&, const py::bytes&, bool, const AtariOptions&>())
+      .def("act", &Session::act, py::arg("action"), py::arg("strength") = 1.0F)
+      .def("reset", &Session::reset)
+      .def("ram",
+           [](const Session& self) {
+             const auto ram = self.atari.ram();
+             return Bytes(static_cast<py::ssize_t>(ram.size()), ram.data());
+           })
+      .def("screen",
+           [](const Session& self) {
+             return Bytes({self.atari.height(), Tia::kWidth}, self.atari.screen());
+           })
+      .def("lives", [](const Session& self) { return self.atari.lives(); })
+      .def("terminal", [](const Session& self) { return self.atari.terminal(); })
+      .def("truncated", [](const Session& self) { return self.atari.truncated(); })
+      .def("frames",
+           [](const Session& self) {
+             return std::pair(self.atari.total_frames, self.atari.episode_frames);
+           })
+      .def("pal", [](const Session& self) { return self.atari.console.tia.pal; })
+      .def("save",
+           [](const Session& self) {
+             return py::bytes(reinterpret_cast<const char*>(&self.atari), sizeof(Atari));
+           })
+      .def("restore",
+           [](Session& self, const py::bytes& saved) {
+             const std::string_view bytes = saved;
+             if (bytes.size() != sizeof(Atari)) throw std::invalid_argument("another size");
+             std::memcpy(&self.atari, bytes.data(), sizeof(Atari));
+           })
+      .def_property(
+          "mode", [](const Session& self) { return self.atari.mode; },
+          [](Session& self, int mode) { self.atari.mode = mode; })
+      .def_property(
+          "difficulty", [](const Session& self) { return self.atari.difficulty; },
+          [](Session& self, int difficulty) { self.atari.difficulty = difficulty; });
+  py::dict games;
+  for (const GameFacts& facts : kGames) {
+    py::dict entry;
+    entry["md5"] = std::string(facts.md5);
+    entry["minimal_actions"] = members(facts.minimal_actions);
+    entry["legal_actions"] = members(facts.legal_actions);
+    entry["modes"] = std::vector<int>(facts.modes.begin(), facts.modes.end());
+    entry["difficulties"] = std::vector<int>(facts.difficulties.begin(), facts.difficulties.end());
+    entry["paddles"] = facts.paddles;
+    games[py::str(std::string(facts.name))] = entry;
+  }
+  module.attr("games") = games;
+}
+
 }  // namespace
 
-PYBIND11_MODULE(atari_replay, module) { bind_processor(module); }
+PYBIND11_MODULE(atari_replay, module) {
+  bind_processor(module);
+  bind_games(module);
+}

@@ -24,7 +24,9 @@ COMPILE = (
 @cache
 def build() -> ModuleType:
     """The extension module."""
-    sources = [SOURCE, *sorted((ROOT / "envs/atari").glob("*.*"))]
+    sources = [SOURCE]
+    for pattern in ("*.h", "*.json", "*.py"):
+        sources += sorted((ROOT / "envs/atari").glob(pattern))
     sources += sorted((ROOT / "csrc/core").glob("*.h"))
     digest = hashlib.sha256(f"{COMPILE} {sys.version} {pybind11.__version__}".encode())
     for source in sources:
@@ -34,7 +36,10 @@ def build() -> ModuleType:
     if not library.exists():
         folder.mkdir(mode=0o700, exist_ok=True)
         unfinished = library.with_suffix(f".{os.getpid()}")
-        include = ["-I", str(ROOT), "-isystem", pybind11.get_include()]
+        games = folder / "envs/atari/games_generated.h"
+        games.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, ROOT / "envs/atari/make_games.py", games], check=True)
+        include = ["-I", str(ROOT), "-I", str(folder), "-isystem", pybind11.get_include()]
         include += ["-isystem", sysconfig.get_path("include")]
         subprocess.run([*COMPILE.split(), *include, str(SOURCE), "-o", str(unfinished)], check=True)
         unfinished.replace(library)

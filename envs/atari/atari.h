@@ -1,0 +1,239 @@
+// One Atari game: a console, somebody who holds the controllers, and the rules that read the score.
+// The same reset sequence, sticky actions, generator and order of draws as ale_py.ALEInterface.
+//
+// Document: console_spec.md 7 (actions), 9 (load, reset, act); rules: games.json.
+// Oracle:   tests/oracle/test_atari.py, every game in lockstep with ale-py.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <type_traits>
+
+#include "envs/atari/console.h"
+#include "envs/atari/games_generated.h"
+#include "envs/atari/mt19937.h"
+#include "envs/atari/rom.h"
+#include "envs/atari/rules.h"
+
+namespace fastrl::envs::atari {
+
+/// Actions 0 to 17, in the order of ALE. RESET is a switch on the console and not an agent's.
+namespace actions {
+
+inline constexpr int kNoop = 0;
+inline constexpr int kNumActions = 18;
+inline constexpr int kReset = 40;
+
+constexpr bool is_in(int action, std::uint32_t set) noexcept {
+  return action < kNumActions && ((set >> static_cast<unsigned>(action)) & 1U) != 0;
+}
+
+inline constexpr std::uint32_t kFire = 0x3FC02;
+inline constexpr std::uint32_t kUp = 0x0C4C4;
+inline constexpr std::uint32_t kRight = 0x14948;
+inline constexpr std::uint32_t kLeft = 0x29290;
+inline constexpr std::uint32_t kDown = 0x32320;
+
+}  // namespace actions
+
+struct AtariOptions {
+  std::uint32_t seed = 0;
+  float repeat_action_probability = 0.25F;
+  int frame_skip = 1;
+  int max_num_frames_per_episode = 0;  ///< 0: no limit.
+  bool truncate_on_loss_of_life = false;
+  std::int32_t reward_min = std::numeric_limits<std::int32_t>::min();
+  std::int32_t reward_max = std::numeric_limits<std::int32_t>::max();
+};
+
+/// The state of one game, flat, under 100 KB of which 94 are two frames. The cartridge stays
+/// outside: every call is given it.
+struct Atari {
+  static constexpr std::int32_t kPaddleMin = 27450;
+  static constexpr int kPaddleSpeed = 23000;  ///< A frame.
+
+  Console console;
+  Mt19937 random;  ///< Decides when an action sticks.
+  AtariOptions options;
+  Game game = Game::kPong;
+  int mode = 0;        ///< Takes effect at the next reset.
+  int difficulty = 0;  ///< Takes effect at the next frame. Bit 0: left switch at A, bit 1: right.
+  RuleState rules{};
+  Outcome outcome;
+  std::int32_t initial_lives = 0;
+  int total_frames = 0;
+  int episode_frames = 0;
+  bool mode_not_found = false;  ///< The last reset gave up looking for the mode.
+
+  /// Inserts the cartridge, powers the console on and resets the game.
+  void load(const Rom& rom, Game the_game, const AtariOptions& the_options) noexcept {
+    game = the_game;
+    options = the_options;
+    console.power_on(rom);
+    rules = facts().on_reset;
+    outcome = outcome_of(game, rules);
+    initial_lives = outcome.lives;
+    random = Mt19937(options.seed);
+    mode = facts().modes.front();
+    difficulty = 0;
+    remembered_ = {};
+    total_frames = 0;
+    reset(rom);
+  }
+
+  void reset(const Rom& rom) noexcept {
+    episode_frames = 0;
+    paddles_.fill((kPaddleMin + facts().paddle_max) / 2);
+    console.reset(rom);
+    for (int i = 0; i < 60; ++i) play_frame(rom, actions::kNoop, 0.0F);
+    press_reset(rom);
+    for (std::size_t v = 0; v < rules.size(); ++v) {
+      if (((facts().touched_by_reset >> v) & 1U) != 0) rules[v] = facts().on_reset[v];
+    }
+    outcome = outcome_of(game, rules);
+    Player player{*this, rom};
+    mode_not_found = !choose_mode(game, player, rules);
+    press_reset(rom);
+    for (const StartAction& start : facts().start_actions) {
+      for (int i = 0; i < start.frames; ++i) play_frame(rom, start.action, 1.0F);
+    }
+  }
+
+  /// Plays `options.frame_skip` frames. `strength` is how far the paddle is turned, at most 1.
+  std::int32_t act(const Rom& rom, int action, float strength = 1.0F) noexcept {
+    std::int64_t reward = 0;
+    for (int i = 0; i < options.frame_skip; ++i) {
+      if (!sticks()) remembered_ = {action, strength};
+      static_cast<void>(sticks());  // Player B's draw. Nobody is there.
+      if (terminal() || truncated()) continue;
+      const bool legal = actions::is_in(remembered_.action, facts().legal_actions);
+      play_frame(rom, legal ? remembered_.action : actions::kNoop, remembered_.strength);
+      ++total_frames;
+      ++episode_frames;
+      reward += outcome.reward;
+    }
+    return static_cast<std::int32_t>(
+        std::clamp<std::int64_t>(reward, options.reward_min, options.reward_max));
+  }
+
+  [[nodiscard]] bool terminal() const noexcept { return outcome.terminal; }
+  [[nodiscard]] bool truncated() const noexcept {
+    const int limit = options.max_num_frames_per_episode;
+    return (limit > 0 && episode_frames >= limit) ||
+           (options.truncate_on_loss_of_life && lives() < initial_lives);
+  }
+  [[nodiscard]] std::int32_t lives() const noexcept { return outcome.lives; }
+  [[nodiscard]] std::span<const std::uint8_t, 128> ram() const noexcept { return console.riot.ram; }
+
+  /// height() rows of 160 palette indices.
+  [[nodiscard]] const std::uint8_t* screen() const noexcept { return console.tia.screen(); }
+  [[nodiscard]] int height() const noexcept { return console.tia.window_height; }
+  [[nodiscard]] const GameFacts& facts() const noexcept {
+    return kGames[static_cast<std::size_t>(game)];
+  }
+
+ private:
+  struct Held {
+    int action = actions::kNoop;
+    float strength = 0.0F;
+  };
+
+  /// What the rules may look at.
+  struct Memory {
+    const Console& console;
+
+    [[nodiscard]] Int ram(Int address) const noexcept {
+      return std::int32_t{console.riot.ram[address.bits() & 0x7FU]};
+    }
+    /// Klax: the memory in the cartridge.
+    [[nodiscard]] Int peek(Int address) const noexcept {
+      return std::int32_t{console.cart.ram[address.bits() & 0x7FU]};
+    }
+  };
+
+  /// Who runs the mode program.
+  struct Player {
+    Atari& atari;
+    const Rom& rom;
+
+    [[nodiscard]] Int mode() const noexcept { return atari.mode; }
+    [[nodiscard]] Int ram(Int address) const noexcept { return Memory{atari.console}.ram(address); }
+    [[nodiscard]] Int peek(Int address) const noexcept {
+      return Memory{atari.console}.peek(address);
+    }
+    /// A draw without its highest bit: the only use is modulo 256.
+    Int rng() noexcept { return Int::wrap(atari.random.next() & 0x7FFFFFFFU); }
+    void press_select(int frames) noexcept { atari.press_select(rom, frames); }
+    void press_reset() noexcept { atari.press_reset(rom); }
+    void act(int action) noexcept { static_cast<void>(atari.act(rom, action)); }
+  };
+
+  [[nodiscard]] bool sticks() noexcept {
+    const double draw = random.next() / 4294967296.0;
+    return draw < static_cast<double>(options.repeat_action_probability);
+  }
+
+  [[nodiscard]] Input idle_input() const noexcept {
+    Input input;
+    input.difficulty = {(difficulty & 1) != 0 ? Difficulty::kA : Difficulty::kB,
+                        (difficulty & 2) != 0 ? Difficulty::kA : Difficulty::kB};
+    input.paddles[0].resistance = paddles_[0];
+    input.paddles[1].resistance = paddles_[1];
+    return input;
+  }
+
+  void apply(const Rom& rom, int action, float strength) noexcept {
+    using namespace actions;
+    if (facts().paddles) {
+      const auto turn = static_cast<int>(
+          kPaddleSpeed * static_cast<double>(strength < 0.0F ? -strength : strength));
+      const int delta = is_in(action, kRight) ? -turn : is_in(action, kLeft) ? turn : 0;
+      paddles_[0] = std::clamp(paddles_[0] + delta, kPaddleMin, facts().paddle_max);
+    }
+    Input input = idle_input();
+    input.reset = action == kReset;
+    input.paddles[0].fire = is_in(action, kFire);
+    input.joysticks[0] = {.up = is_in(action, kUp),
+                          .down = is_in(action, kDown),
+                          .left = is_in(action, kLeft),
+                          .right = is_in(action, kRight),
+                          .fire = is_in(action, kFire)};
+    console.set_input(rom, input);
+  }
+
+  /// One frame, after which the rules look at memory.
+  void play_frame(const Rom& rom, int action, float strength) noexcept {
+    apply(rom, action, strength);
+    console.update(rom);
+    update_rules(game, Memory{console}, rules);
+    outcome = outcome_of(game, rules);
+    console.bus = ram().back();  // The reference reads memory over the bus, upwards.
+  }
+
+  void press_reset(const Rom& rom) noexcept {
+    for (int i = 0; i < 4; ++i) play_frame(rom, actions::kReset, 0.0F);
+    remembered_ = {};
+  }
+
+  /// The rules do not see the frames while SELECT is down.
+  void press_select(const Rom& rom, int frames) noexcept {
+    Input input = idle_input();
+    input.select = true;
+    console.set_input(rom, input);
+    for (int i = 0; i < frames; ++i) console.update(rom);
+    play_frame(rom, actions::kNoop, 0.0F);
+    ++total_frames;
+    ++episode_frames;
+  }
+
+  Held remembered_;
+  std::array<std::int32_t, 2> paddles_{};
+};
+
+static_assert(std::is_trivially_copyable_v<Atari>);
+static_assert(sizeof(Atari) < 100 * 1024);
+
+}  // namespace fastrl::envs::atari

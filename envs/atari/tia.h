@@ -1,0 +1,771 @@
+// The TIA: picture, collisions, the beam, and the inputs that pass through it. Plain, pixel by
+// pixel: the readable reference that a fast version must agree with.
+//
+// Document: console_spec.md 4. The picture is made only when somebody touches the chip
+// (`catch_up`), and only inside the visible window. That laziness can be observed, so it is kept.
+// Oracle:   tests/oracle/test_atari.py.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "envs/atari/controllers.h"
+#include "envs/atari/rom.h"
+
+namespace fastrl::envs::atari {
+
+/// A colour clock, three to a processor cycle. Wraps like the counter it is made from.
+using Clock = std::int32_t;
+
+constexpr Clock plus(Clock a, std::uint32_t b) noexcept {
+  return static_cast<Clock>(static_cast<std::uint32_t>(a) + b);
+}
+/// How long before `later` `earlier` was.
+constexpr std::uint32_t since(Clock later, Clock earlier) noexcept {
+  return static_cast<std::uint32_t>(later) - static_cast<std::uint32_t>(earlier);
+}
+constexpr Clock clock_of(std::uint32_t cycle) noexcept { return static_cast<Clock>(3U * cycle); }
+
+struct Tia {
+  static constexpr int kWidth = 160;
+  static constexpr int kLineClocks = 228;
+  static constexpr int kBlankClocks = 68;  ///< Horizontal blank, at the start of a line.
+  static constexpr int kMaxHeight = 300;
+  static constexpr Clock kNever = std::numeric_limits<Clock>::max();
+
+  // clang-format off
+  enum Register : std::uint8_t {
+    VSYNC, VBLANK, WSYNC, RSYNC, NUSIZ0, NUSIZ1, COLUP0, COLUP1, COLUPF, COLUBK, CTRLPF, REFP0,
+    REFP1, PF0, PF1, PF2, RESP0, RESP1, RESM0, RESM1, RESBL, AUDC0, AUDC1, AUDF0, AUDF1, AUDV0,
+    AUDV1, GRP0, GRP1, ENAM0, ENAM1, ENABL, HMP0, HMP1, HMM0, HMM1, HMBL, VDELP0, VDELP1, VDELBL,
+    RESMP0, RESMP1, HMOVE, HMCLR, CXCLR
+  };
+  // clang-format on
+  static_assert(CTRLPF == 0x0A && GRP0 == 0x1B && CXCLR == 0x2C);
+
+  /// The five objects that move. Their order is that of RESP0.. and HMP0..
+  enum Object : std::uint8_t { kP0, kP1, kM0, kM1, kBall };
+
+  /// Sets of things: present at a pixel, or shown anywhere at all.
+  using Things = unsigned;
+  static constexpr Things kHasP0 = 1U << kP0;
+  static constexpr Things kHasP1 = 1U << kP1;
+  static constexpr Things kHasM0 = 1U << kM0;
+  static constexpr Things kHasM1 = 1U << kM1;
+  static constexpr Things kHasBall = 1U << kBall;
+  static constexpr Things kHasPlayfield = 1U << 5U;
+
+  enum class Missile0 : std::uint8_t { kNormal, kWidened, kHidden };
+
+  struct Player {
+    std::uint8_t graphics = 0;
+    std::uint8_t delayed = 0;
+    bool delay = false;    ///< VDELPx
+    bool reflect = false;  ///< REFPx
+    bool first_copy_hidden = false;
+
+    [[nodiscard]] constexpr std::uint8_t shown() const noexcept {
+      const int g = delay ? delayed : graphics;
+      if (!reflect) return static_cast<std::uint8_t>(g);
+      int mirrored = 0;
+      for (int bit = 0; bit < 8; ++bit) mirrored |= ((g >> bit) & 1) << (7 - bit);
+      return static_cast<std::uint8_t>(mirrored);
+    }
+  };
+
+  struct Missile {
+    bool enabled = false;           ///< ENAMx
+    bool locked_to_player = false;  ///< RESMPx
+
+    [[nodiscard]] constexpr bool shown() const noexcept { return enabled && !locked_to_player; }
+  };
+
+  struct Ball {
+    bool enabled = false;
+    bool delayed = false;
+    bool delay = false;  ///< VDELBL
+
+    [[nodiscard]] constexpr bool shown() const noexcept { return delay ? delayed : enabled; }
+  };
+
+  // Wiring, fixed by the cartridge and the television.
+  int window_top = 34;
+  int window_height = 210;
+  bool hmove_blanks = true;
+  bool pal = false;
+
+  // The beam.
+  Clock frame_start = 0;
+  Clock drawn = 0;              ///< The picture is done up to this clock.
+  int line_left = kLineClocks;  ///< Clocks left of the line at `drawn`.
+  std::size_t pen = 0;          ///< Next pixel of the current frame.
+  Clock vsync_end = kNever;     ///< From here on, clearing VSYNC ends the frame.
+  std::uint32_t current_lines = 0;
+  std::uint32_t previous_lines = 0;
+  bool frame_open = false;  ///< Between a frame's first instruction and its end. Resets keep it.
+  bool greyed = false;      ///< A frame that did not end was greyed out. Resets keep it.
+
+  // Registers.
+  std::uint8_t vblank = 0;
+  std::uint8_t ctrlpf = 0;
+  std::array<std::uint8_t, 2> nusiz{};
+  std::array<std::uint8_t, 4> colours{};  ///< COLUP0, COLUP1, COLUPF, COLUBK
+  std::uint32_t playfield = 0;            ///< 20 bits, the leftmost in bit 0.
+  bool mirror_right_half = false;         ///< Lags behind CTRLPF.
+  std::array<Player, 2> players{};
+  std::array<Missile, 2> missiles{};
+  Ball ball;
+  std::array<std::int16_t, 5> positions{};
+  std::array<std::uint8_t, 5> motions{};
+  std::uint16_t collisions = 0;
+
+  // HMOVE and its side effects.
+  bool comb_pending = false;  ///< Eight columns are still to be blanked.
+  Clock last_hmove = 0;
+  Missile0 missile0 = Missile0::kNormal;
+  bool stars_on = false;  ///< The effect of Cosmic Ark's star field.
+  int star_count = 0;
+
+  // Paddle capacitors.
+  bool dumping = false;
+  std::int32_t dump_ended = 0;  ///< Processor cycle.
+
+  using Frame = std::array<std::uint8_t, std::size_t{kWidth} * kMaxHeight>;
+  std::array<Frame, 2> frames{};
+  std::size_t current = 0;
+
+  void reset(std::uint32_t cycle) noexcept {
+    Tia fresh;
+    fresh.window_top = window_top;
+    fresh.window_height = window_height;
+    fresh.hmove_blanks = hmove_blanks;
+    fresh.pal = pal;
+    fresh.frame_open = frame_open;
+    fresh.greyed = greyed;
+    fresh.current = current;
+    fresh.frame_start = clock_of(cycle);
+    fresh.drawn = fresh.frame_start;
+    *this = fresh;
+  }
+
+  /// Starts a frame and makes its first cycle zero. Returns the cycles to take off every counter.
+  std::uint32_t begin_frame(std::uint32_t cycle) noexcept {
+    current = 1 - current;
+    const auto into_line = static_cast<Clock>(line_clock(clock_of(cycle)));
+    rebase(cycle);
+    frame_start = -into_line;
+    drawn = window_begin();
+    line_left = kLineClocks;
+    pen = 0;
+    if (pal) {  // Colour loss.
+      for (std::uint8_t& colour : colours) colour = with_colour_loss(colour);
+    }
+    greyed = false;
+    frame_open = true;
+    return cycle;
+  }
+
+  void rebase(std::uint32_t cycles) noexcept {
+    const std::uint32_t clocks = 3U * cycles;
+    for (Clock* clock : {&frame_start, &drawn, &vsync_end, &last_hmove}) {
+      *clock = static_cast<Clock>(since(*clock, static_cast<Clock>(clocks)));
+    }
+    dump_ended = static_cast<std::int32_t>(static_cast<std::uint32_t>(dump_ended) - cycles);
+  }
+
+  /// Counts lines after the processor ran; a frame that is still open is greyed out, once.
+  void end_update(std::uint32_t cycle) noexcept {
+    current_lines = lines(clock_of(cycle));
+    if (frame_open) {
+      if (!greyed) grey_out();
+      greyed = true;
+    } else {
+      previous_lines = current_lines;
+      greyed = false;
+    }
+  }
+
+  [[nodiscard]] const std::uint8_t* screen() const noexcept { return frames[current].data(); }
+
+  /// `bus` is the byte last on the bus: it shows through where the chip drives no pin.
+  [[nodiscard]] std::uint8_t read(int address, std::uint32_t cycle, std::uint8_t bus,
+                                  const Ports& ports) noexcept {
+    catch_up(clock_of(cycle));
+    int high = 0;
+    switch (address & 15) {
+      case 0x0:
+        high = latch(kHasM0 | kHasP1, kHasM0 | kHasP0);
+        break;
+      case 0x1:
+        high = latch(kHasM1 | kHasP0, kHasM1 | kHasP1);
+        break;
+      case 0x2:
+        high = latch(kHasP0 | kHasPlayfield, kHasP0 | kHasBall);
+        break;
+      case 0x3:
+        high = latch(kHasP1 | kHasPlayfield, kHasP1 | kHasBall);
+        break;
+      case 0x4:
+        high = latch(kHasM0 | kHasPlayfield, kHasM0 | kHasBall);
+        break;
+      case 0x5:
+        high = latch(kHasM1 | kHasPlayfield, kHasM1 | kHasBall);
+        break;
+      case 0x6:
+        high = latch(kHasBall | kHasPlayfield, 0);
+        break;
+      case 0x7:
+        high = latch(kHasP0 | kHasP1, kHasM0 | kHasM1);
+        break;
+      case 0x8:
+        high = charged(ports.left.pin9, cycle) ? 0x80 : 0;
+        break;
+      case 0x9:
+        high = charged(ports.left.pin5, cycle) ? 0x80 : 0;
+        break;
+      case 0xA:
+        high = charged(ports.right.pin9, cycle) ? 0x80 : 0;
+        break;
+      case 0xB:
+        high = charged(ports.right.pin5, cycle) ? 0x80 : 0;
+        break;
+      case 0xC:
+        high = ports.left.pin6 ? 0x80 : 0;
+        break;
+      case 0xD:
+        high = ports.right.pin6 ? 0x80 : 0;
+        break;
+      default:
+        break;
+    }
+    return static_cast<std::uint8_t>(high | (bus & 0x3F));
+  }
+
+  /// Returns how many cycles the processor must wait. `after_read`: the access before this one
+  /// was a read, as it is for stores but not for the second push of a JSR.
+  [[nodiscard]] int write(int address, std::uint8_t value, std::uint32_t cycle,
+                          bool after_read) noexcept {
+    const Clock now = clock_of(cycle);
+    const auto h = static_cast<int>(line_clock(now));
+    const int reg = address & 0x3F;
+    catch_up(plus(now, delay_of(reg, h)));
+    if (lines(now) > (pal ? 342U : 290U)) frame_open = false;
+    const std::size_t second = reg == NUSIZ1 || reg == REFP1 || reg == RESP1 || reg == RESM1 ||
+                               reg == GRP1 || reg == ENAM1 || reg == VDELP1 || reg == RESMP1;
+    switch (reg) {
+      case VSYNC:
+        if ((value & 2) != 0) {
+          vsync_end = plus(now, kLineClocks);
+        } else if (now >= vsync_end) {
+          vsync_end = kNever;
+          frame_open = false;
+        }
+        break;
+      case VBLANK:
+        if ((value & 0x80) != 0) {
+          dumping = true;
+        } else if ((vblank & 0x80) != 0) {
+          dumping = false;
+          dump_ended = static_cast<std::int32_t>(cycle);
+        }
+        vblank = value;
+        break;
+      case WSYNC:
+        return after_read && h != 0 ? (kLineClocks - h) / 3 : 0;
+      case NUSIZ0:
+      case NUSIZ1:
+        nusiz[second] = value;
+        players[second].first_copy_hidden = false;
+        if (second == 0) missile0 = Missile0::kNormal;
+        break;
+      case COLUP0:
+      case COLUP1:
+      case COLUPF:
+      case COLUBK:
+        colours[static_cast<std::size_t>(reg - COLUP0)] = with_colour_loss(value);
+        break;
+      case CTRLPF:
+        ctrlpf = value;
+        if (h < 147) mirror_right_half = (value & 1) != 0;
+        break;
+      case REFP0:
+      case REFP1:
+        players[second].reflect = (value & 8) != 0;
+        break;
+      case PF0:  // Bits 4 to 7 from left to right, PF1 7 to 0, PF2 0 to 7.
+        playfield = (playfield & ~0x0000FU) | (value >> 4U);
+        break;
+      case PF1:
+        playfield &= ~0x00FF0U;
+        for (std::uint32_t bit = 0; bit < 8; ++bit) {
+          playfield |= ((value >> bit) & 1U) << (11 - bit);
+        }
+        break;
+      case PF2:
+        playfield = (playfield & ~0xFF000U) | (std::uint32_t{value} << 12U);
+        break;
+      case RESP0:
+      case RESP1:
+        reset_player(second, h, now);
+        break;
+      case RESM0:
+      case RESM1:
+        positions[kM0 + second] = static_cast<std::int16_t>(missile_position(second, h, now));
+        if (second == 0) missile0 = Missile0::kNormal;
+        break;
+      case RESBL:
+        positions[kBall] = static_cast<std::int16_t>(ball_position(h, now));
+        break;
+      case GRP0:
+        players[0].graphics = value;
+        players[1].delayed = players[1].graphics;
+        break;
+      case GRP1:
+        players[1].graphics = value;
+        players[0].delayed = players[0].graphics;
+        ball.delayed = ball.enabled;
+        break;
+      case ENAM0:
+      case ENAM1:
+        missiles[second].enabled = (value & 2) != 0;
+        break;
+      case ENABL:
+        ball.enabled = (value & 2) != 0;
+        break;
+      case HMM0:
+        // Cosmic Ark changes the motion just before the chip is done with it.
+        if (since(now, last_hmove) == 63 && motions[kM0] == 7 && (value >> 4) == 6) {
+          stars_on = true;
+          star_count = 0;
+        }
+        motions[kM0] = value >> 4;
+        break;
+      case HMP0:
+      case HMP1:
+      case HMM1:
+      case HMBL:
+        motions[static_cast<std::size_t>(reg - HMP0)] = value >> 4;
+        break;
+      case VDELP0:
+      case VDELP1:
+        players[second].delay = (value & 1) != 0;
+        break;
+      case VDELBL:
+        ball.delay = (value & 1) != 0;
+        break;
+      case RESMP0:
+      case RESMP1:
+        lock_missile(second, (value & 2) != 0);
+        break;
+      case HMOVE:
+        move(h / 3, now);
+        break;
+      case HMCLR:
+        motions = {};
+        break;
+      case CXCLR:
+        collisions = 0;
+        break;
+      default:  // RSYNC, sound, nothing.
+        break;
+    }
+    return 0;
+  }
+
+ private:
+  /// Copies of a player or missile, by NUSIZ bits 0 to 2. Wide players (5, 7) have one.
+  struct Copies {
+    int count;
+    std::array<int, 3> offsets;
+  };
+  static constexpr std::array<Copies, 8> kCopies{{{1, {0}},
+                                                  {2, {0, 16}},
+                                                  {2, {0, 32}},
+                                                  {3, {0, 16, 32}},
+                                                  {2, {0, 64}},
+                                                  {1, {0}},
+                                                  {3, {0, 32, 64}},
+                                                  {1, {0}}}};
+
+  /// Two presences and the latch that they set when they meet, as a bit of `collisions`.
+  static constexpr std::array<Things, 15> kPairs{
+      kHasM0 | kHasP1,          kHasM0 | kHasP0,   kHasM1 | kHasP0,        kHasM1 | kHasP1,
+      kHasP0 | kHasPlayfield,   kHasP0 | kHasBall, kHasP1 | kHasPlayfield, kHasP1 | kHasBall,
+      kHasM0 | kHasPlayfield,   kHasM0 | kHasBall, kHasM1 | kHasPlayfield, kHasM1 | kHasBall,
+      kHasBall | kHasPlayfield, kHasP0 | kHasP1,   kHasM0 | kHasM1};
+
+  static constexpr std::array<std::uint16_t, 64> kCollisions = [] {
+    std::array<std::uint16_t, 64> table{};
+    for (Things present = 0; present < table.size(); ++present) {
+      for (unsigned bit = 0; bit < kPairs.size(); ++bit) {
+        if ((present & kPairs[bit]) == kPairs[bit]) {
+          table[present] = static_cast<std::uint16_t>(table[present] | (1U << bit));
+        }
+      }
+    }
+    return table;
+  }();
+
+  [[nodiscard]] std::uint32_t lines(Clock now) const noexcept {
+    return since(now, frame_start) / kLineClocks;
+  }
+  [[nodiscard]] std::uint32_t line_clock(Clock now) const noexcept {
+    return since(now, frame_start) % kLineClocks;
+  }
+  [[nodiscard]] Clock window_begin() const noexcept {
+    return plus(frame_start, static_cast<std::uint32_t>(kLineClocks * window_top));
+  }
+  [[nodiscard]] Clock window_end() const noexcept {
+    return plus(window_begin(), static_cast<std::uint32_t>(kLineClocks * window_height));
+  }
+
+  /// Clocks until a write takes effect on the picture.
+  static constexpr std::uint32_t delay_of(int reg, int h) noexcept {
+    switch (reg) {
+      case VBLANK:
+      case REFP0:
+      case REFP1:
+      case GRP0:
+      case GRP1:
+        return 1;
+      case NUSIZ0:
+      case NUSIZ1:
+      case RESM0:
+      case RESM1:
+        return 8;
+      case PF0:
+      case PF1:
+      case PF2: {
+        constexpr std::array<std::uint8_t, 4> kByCycle{4, 5, 2, 3};
+        return kByCycle[static_cast<std::size_t>((h / 3) & 3)];
+      }
+      default:
+        return 0;
+    }
+  }
+
+  [[nodiscard]] std::uint8_t with_colour_loss(std::uint8_t colour) const noexcept {
+    const unsigned loss = pal ? previous_lines & 1U : 0U;
+    return static_cast<std::uint8_t>((colour & 0xFEU) | loss);
+  }
+
+  // Drawing.
+
+  void catch_up(Clock target) noexcept {
+    if (target < window_begin() || drawn >= window_end() || drawn >= target) return;
+    target = std::min(target, window_end());
+    do {
+      int from = kLineClocks - line_left;
+      int count = 0;
+      // Strictly past the end: reaching it exactly leaves the line open until the next time.
+      if (target > drawn + line_left) {
+        count = line_left;
+        line_left = kLineClocks;
+        drawn += count;
+      } else {
+        count = target - drawn;
+        line_left -= count;
+        drawn = target;
+      }
+      if (from < kBlankClocks) {
+        const int skipped = std::min(kBlankClocks - from, count);
+        from += skipped;
+        count -= skipped;
+      }
+      const std::size_t start = pen;
+      if (count > 0) draw(from - kBlankClocks, count);
+      if (comb_pending && from < kBlankClocks + 8) {
+        std::fill_n(&frames[current][start], kBlankClocks + 8 - from, std::uint8_t{0});
+        if (from + count >= kBlankClocks + 8) comb_pending = false;
+      }
+      if (line_left == kLineClocks) end_line();
+    } while (drawn < target);
+  }
+
+  void end_line() noexcept {
+    mirror_right_half = (ctrlpf & 1) != 0;
+    for (Player& player : players) player.first_copy_hidden = false;
+    if (!stars_on) return;
+    static constexpr std::array<int, 4> kShifts{18, 33, 0, 17};
+    star_count = (star_count + 1) & 3;
+    shift(kM0, -kShifts[static_cast<std::size_t>(star_count)]);
+    missile0 = star_count == 1   ? Missile0::kWidened
+               : star_count == 2 ? Missile0::kHidden
+                                 : Missile0::kNormal;
+  }
+
+  void draw(int first, int count) noexcept {
+    std::uint8_t* pixels = &frames[current][pen];
+    pen += static_cast<std::size_t>(count);
+    if ((vblank & 2) != 0) {
+      std::fill_n(pixels, count, std::uint8_t{0});
+      return;
+    }
+    const Things on = shown();
+    const Graphics graphics{players[0].shown(), players[1].shown()};
+    for (int i = 0; i < count; ++i) {
+      const Things present = things_at(first + i, on, graphics);
+      collisions |= kCollisions[present];
+      pixels[i] = colours[colour_at(first + i, present, on)];
+    }
+    paint_overrun(first, first + count, pixels + count);
+  }
+
+  [[nodiscard]] Things shown() const noexcept {
+    return (players[0].shown() != 0 ? kHasP0 : 0U) | (players[1].shown() != 0 ? kHasP1 : 0U) |
+           (missiles[0].shown() ? kHasM0 : 0U) | (missiles[1].shown() ? kHasM1 : 0U) |
+           (ball.shown() ? kHasBall : 0U) | (playfield != 0 ? kHasPlayfield : 0U);
+  }
+
+  /// The bits that each player shows.
+  using Graphics = std::array<std::uint8_t, 2>;
+
+  /// Those of `on` that are at column x.
+  [[nodiscard]] Things things_at(int x, Things on, const Graphics& graphics) const noexcept {
+    Things found = 0;
+    if ((on & kHasPlayfield) != 0 && playfield_at(x)) found |= kHasPlayfield;
+    if ((on & kHasP0) != 0 && (graphics[0] & player_mask(0, x)) != 0) found |= kHasP0;
+    if ((on & kHasP1) != 0 && (graphics[1] & player_mask(1, x)) != 0) found |= kHasP1;
+    if ((on & kHasM0) != 0 && missile_covers(0, x)) found |= kHasM0;
+    if ((on & kHasM1) != 0 && missile_covers(1, x)) found |= kHasM1;
+    if ((on & kHasBall) != 0 && ball_covers(x)) found |= kHasBall;
+    return found;
+  }
+
+  [[nodiscard]] bool playfield_at(int x) const noexcept {
+    int cell = x / 4;
+    if (cell >= 20) cell = mirror_right_half ? 39 - cell : cell - 20;
+    return ((playfield >> static_cast<unsigned>(cell)) & 1U) != 0;
+  }
+
+  [[nodiscard]] int right_of(std::size_t object, int x) const noexcept {
+    const int distance = x - positions[object];
+    return distance < 0 ? distance + kWidth : distance;
+  }
+
+  /// The bit of the graphics register that a player shows at column x, or 0.
+  [[nodiscard]] unsigned player_mask(std::size_t p, int x) const noexcept {
+    const std::size_t mode = nusiz[p] & 7U;
+    const bool hidden = players[p].first_copy_hidden;
+    const int distance = right_of(p, x);
+    if (mode == 5 || mode == 7) {  // Wide, and one column late.
+      const int scale = mode == 5 ? 2 : 4;
+      if (hidden || distance < 1 || distance > 8 * scale) return 0;
+      return 0x80U >> static_cast<unsigned>((distance - 1) / scale);
+    }
+    for (int copy = hidden ? 1 : 0; copy < kCopies[mode].count; ++copy) {
+      const int bit = distance - kCopies[mode].offsets[static_cast<std::size_t>(copy)];
+      if (bit >= 0 && bit < 8) return 0x80U >> static_cast<unsigned>(bit);
+    }
+    return 0;
+  }
+
+  [[nodiscard]] bool missile_covers(std::size_t m, int x) const noexcept {
+    unsigned size = (nusiz[m] >> 4U) & 3U;
+    if (m == 0) {
+      if (missile0 == Missile0::kHidden) return false;
+      if (missile0 == Missile0::kWidened) size |= 1U;
+    }
+    const int width = 1 << size;
+    const int distance = right_of(kM0 + m, x);
+    const Copies& copies = kCopies[nusiz[m] & 7U];
+    for (int copy = 0; copy < copies.count; ++copy) {
+      const int offset = distance - copies.offsets[static_cast<std::size_t>(copy)];
+      if (offset >= 0 && offset < width) return true;
+    }
+    return false;
+  }
+
+  [[nodiscard]] bool ball_covers(int x) const noexcept {
+    return right_of(kBall, x) < (1 << ((ctrlpf >> 4U) & 3U));
+  }
+
+  /// Whose colour register shows: an index into `colours`.
+  [[nodiscard]] std::size_t colour_at(int x, Things present, Things on) const noexcept {
+    enum : std::size_t { kOfP0, kOfP1, kOfPlayfield, kOfBackground };
+    const bool score = (ctrlpf & 2) != 0;
+    const std::size_t score_colour = x < 80 ? kOfP0 : kOfP1;
+    std::size_t colour = kOfBackground;
+    if ((ctrlpf & 4) != 0) {  // The playfield has priority.
+      if ((present & (kHasP1 | kHasM1)) != 0) colour = kOfP1;
+      if ((present & (kHasP0 | kHasM0)) != 0) colour = kOfP0;
+      if ((present & kHasBall) != 0) colour = kOfPlayfield;
+      if ((present & kHasPlayfield) != 0) {
+        // Alone, it has the colours of the score nevertheless.
+        colour = score && on == kHasPlayfield ? score_colour : kOfPlayfield;
+      }
+      return colour;
+    }
+    if ((present & kHasBall) != 0) colour = kOfPlayfield;
+    if ((present & kHasPlayfield) != 0) colour = score ? score_colour : kOfPlayfield;
+    if ((present & (kHasP1 | kHasM1)) != 0 && colour != kOfP0) colour = kOfP1;
+    if ((present & (kHasP0 | kHasM0)) != 0) colour = kOfP0;
+    return colour;
+  }
+
+  /// The reference paints some spans in groups of four columns, and the last group may reach past
+  /// the end of the span (console_spec.md 4.6). Seen only if the frame ends right there.
+  void paint_overrun(int first, int end, std::uint8_t* pixels) noexcept {
+    const int group = end & ~3;
+    if (group == end || group < first) return;
+    const Things on = shown();
+    if (!paints_in_fours(on)) return;
+    constexpr Graphics kSolid{0xFF, 0xFF};  // Where a player is counts, not its bits.
+    if (on != kHasPlayfield) {
+      for (int x = group; x < group + 4; ++x) {
+        if ((things_at(x, on, kSolid) & ~kHasPlayfield) != 0) return;
+      }
+    }
+    const std::size_t colour = colour_at(group, things_at(group, on & kHasPlayfield, kSolid), on);
+    for (int x = end; x < group + 4; ++x) *pixels++ = colours[colour];
+  }
+
+  [[nodiscard]] bool paints_in_fours(Things on) const noexcept {
+    const bool score = (ctrlpf & 2) != 0;
+    switch (on) {
+      case kHasPlayfield:
+      case kHasP0:
+      case kHasP1:
+      case kHasP0 | kHasP1:
+      case kHasM0:
+      case kHasM1:
+      case kHasM0 | kHasM1:
+      case kHasBall:
+      case kHasBall | kHasM0:
+      case kHasBall | kHasM1:
+      case kHasBall | kHasP1:
+        return true;
+      case kHasPlayfield | kHasP0:
+      case kHasPlayfield | kHasP1:
+      case kHasPlayfield | kHasBall:
+        return !score;
+      default:
+        return false;
+    }
+  }
+
+  /// What a frame that did not end by now looks like below the beam.
+  void grey_out() noexcept {
+    const auto top = static_cast<std::uint32_t>(window_top);
+    const auto height = static_cast<std::uint32_t>(window_height);
+    for (std::size_t row = std::max(current_lines, top) - top; row < height; ++row) {
+      for (std::size_t x = 0; x < kWidth; ++x) {
+        std::uint8_t& pixel = frames[current][(row * kWidth) + x];
+        pixel = (pixel & 15) >> 1;
+      }
+    }
+  }
+
+  // Positions and motion.
+
+  void shift(std::size_t object, int columns) noexcept {
+    int position = positions[object] + columns;
+    if (position < 0) position += kWidth;
+    if (position >= kWidth) position -= kWidth;
+    positions[object] = static_cast<std::int16_t>(position);
+  }
+
+  /// RESPx. What happens to the copy on its way depends on where the beam meets the old ones.
+  void reset_player(std::size_t p, int h, Clock now) noexcept {
+    const int position = h < kBlankClocks ? 3 : (h - kBlankClocks + 5) % kWidth;
+    const std::size_t mode = nusiz[p] & 7U;
+    const int width = mode == 5 ? 16 : mode == 7 ? 32 : 8;
+    const int distance = right_of(p, position);
+    bool hide = true;
+    for (int copy = 0; copy < kCopies[mode].count; ++copy) {
+      const int into = distance - kCopies[mode].offsets[static_cast<std::size_t>(copy)];
+      if (into >= 0 && into < 4) {
+        hide = false;
+        break;
+      }
+      if (into >= 4 && into < 4 + width) {
+        catch_up(plus(now, 11));  // The old copy is displayed to its end.
+        break;
+      }
+    }
+    positions[p] = static_cast<std::int16_t>(position);
+    players[p].first_copy_hidden = hide;
+  }
+
+  /// RESMx and RESBL, away from an HMOVE.
+  static constexpr int strobe_position(int h) noexcept {
+    return h < kBlankClocks ? 2 : (h - kBlankClocks + 4) % kWidth;
+  }
+
+  [[nodiscard]] int missile_position(std::size_t m, int h, Clock now) const noexcept {
+    const std::uint32_t delta = since(now, last_hmove);
+    if (m == 0 && delta == 60 && h == 69) return 8;
+    if (m == 1 && delta == 9 && h == 18) return 3;
+    return strobe_position(h);
+  }
+
+  [[nodiscard]] int ball_position(int h, Clock now) const noexcept {
+    const std::uint32_t delta = since(now, last_hmove);
+    if (delta == 54 && (h == 60 || h == 69)) return 10;
+    if (delta == 9 && h == 18) return 3;
+    if (delta == 21 && h == 30) return 6;
+    if (delta == 18 && h == 27) return 5;
+    return strobe_position(h);
+  }
+
+  void lock_missile(std::size_t m, bool lock) noexcept {
+    if (missiles[m].locked_to_player && !lock) {
+      const int mode = nusiz[m] & 7;
+      const int middle = mode == 5 ? 8 : mode == 7 ? 16 : 4;
+      positions[kM0 + m] = static_cast<std::int16_t>((positions[m] + middle) % kWidth);
+      if (m == 0) missile0 = Missile0::kNormal;
+    }
+    missiles[m].locked_to_player = lock;
+  }
+
+  /// Columns to the right that an object moves, for an HMOVE at a cycle of the line.
+  static constexpr int motion(int cycle, int nibble) noexcept {
+    // An HMOVE inside the blank stops early, one behind the picture starts late.
+    constexpr std::array<int, 17> kLeast{-6, -5, -5, -4, -3, -2, -2, -1, 0, 1, 1, 2, 3, 4, 4, 5, 6};
+    constexpr std::array<int, 20> kLate{6,  5,  4,  4,  3,  2,  1,  1,  0,  -1,
+                                        -2, -2, -3, -4, -5, -5, -6, -7, -8, -8};
+    const int base = nibble < 8 ? -nibble : 16 - nibble;
+    if (cycle <= 3 || cycle == 75) return base;
+    if (cycle <= 20) return std::max(base, kLeast[static_cast<std::size_t>(cycle - 4)]);
+    if (cycle <= 54) return 0;
+    return std::min(0, base + kLate[static_cast<std::size_t>(cycle - 55)]);
+  }
+
+  void move(int cycle, Clock now) noexcept {
+    if (hmove_blanks && (cycle <= 20 || cycle == 75)) comb_pending = true;
+    for (std::size_t object = 0; object < positions.size(); ++object) {
+      shift(object, motion(cycle, motions[object]));
+    }
+    for (Player& player : players) player.first_copy_hidden = false;
+    missile0 = Missile0::kNormal;
+    last_hmove = now;
+    stars_on = false;
+  }
+
+  // Reading.
+
+  /// Bits 7 and 6 of a collision register.
+  [[nodiscard]] int latch(Things high, Things low) const noexcept {
+    int bits = 0;
+    for (std::size_t i = 0; i < kPairs.size(); ++i) {
+      if (((collisions >> i) & 1) == 0) continue;
+      if (kPairs[i] == high) bits |= 0x80;
+      if (kPairs[i] == low) bits |= 0x40;
+    }
+    return bits;
+  }
+
+  /// Whether a paddle's capacitor has charged since it was last dumped.
+  [[nodiscard]] bool charged(std::int32_t resistance, std::uint32_t cycle) const noexcept {
+    if (resistance == 0) return true;
+    if (resistance == Port::kOpen || dumping) return false;
+    const auto needed = static_cast<std::uint32_t>(1.6 * resistance * 0.01E-6 * 1.19E6);
+    // Unsigned: a dump that ended in an earlier frame may be in the far future.
+    return cycle > static_cast<std::uint32_t>(dump_ended) + needed;
+  }
+};
+
+}  // namespace fastrl::envs::atari
