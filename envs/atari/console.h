@@ -4,6 +4,8 @@
 // Oracle:   tests/oracle/test_atari.py.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -11,6 +13,7 @@
 #include "envs/atari/controllers.h"
 #include "envs/atari/m6507.h"
 #include "envs/atari/mt19937.h"
+#include "envs/atari/pixels.h"
 #include "envs/atari/riot.h"
 #include "envs/atari/rom.h"
 #include "envs/atari/tia.h"
@@ -31,6 +34,8 @@ struct Console {
   Cart cart;
   Ports ports;
   Switches switches;
+  std::array<Frame, 2> frames{};  ///< Rows that the beam does not reach keep an older picture.
+  std::size_t current = 0;
 
   /// Power on: memory is random, the television format is found out, then the reset line is pulled.
   void power_on(const Rom& rom) noexcept {
@@ -52,6 +57,7 @@ struct Console {
     cycle = 0;
     riot.reset(random);
     tia.reset(cycle);
+    frames = {};
     cart.reset(rom.properties.scheme, random, cycle);
     Wires wires{*this, rom};
     cpu.reset(wires);
@@ -63,8 +69,9 @@ struct Console {
   }
 
   /// Runs to the end of the frame, or for `kMaxInstructions`; then the next update goes on with it.
-  void update(const Rom& rom) noexcept {
+  void update(const Rom& rom, bool /*seen*/ = true) noexcept {
     if (!tia.frame_open) {
+      current = 1 - current;
       const std::uint32_t rebased = tia.begin_frame(cycle);
       riot.rebase(rebased);
       cart.rebase(rebased);
@@ -72,8 +79,10 @@ struct Console {
     }
     Wires wires{*this, rom};
     for (int i = 0; i < kMaxInstructions && tia.frame_open && !cpu.jammed; ++i) cpu.step(wires);
-    tia.end_update(cycle);
+    if (tia.end_update(cycle)) grey_out(frames[current], tia);
   }
+
+  [[nodiscard]] const std::uint8_t* screen() const noexcept { return frames[current].data(); }
 
  private:
   /// The bus, as the processor sees it.
@@ -103,7 +112,8 @@ struct Console {
     if (selects_cart(address)) {
       bus = cart.read(rom, address, cycle);
     } else if (selects_tia(address)) {
-      bus = tia.read(address, cycle, bus, ports);
+      PlainPainter painter{frames[current]};
+      bus = tia.read(painter, address, cycle, bus, ports);
     } else if (selects_ram(address)) {
       bus = riot.ram[address & 0x7FU];
     } else {
@@ -117,7 +127,9 @@ struct Console {
     if (selects_cart(address)) {
       cart.write(rom.properties.scheme, address, value);
     } else if (selects_tia(address)) {
-      cycle += static_cast<std::uint32_t>(tia.write(address, value, cycle, last_was_read));
+      PlainPainter painter{frames[current]};
+      const int wait = tia.write(painter, address, value, cycle, last_was_read);
+      cycle += static_cast<std::uint32_t>(wait);
     } else if (selects_ram(address)) {
       riot.ram[address & 0x7FU] = value;
     } else {

@@ -148,7 +148,7 @@ void bind_games(py::module_& module) {
              return Bytes(static_cast<py::ssize_t>(ram.size()), ram.data());
            })
       .def("screen",
-           [](const Session& self) {
+           [](Session& self) {
              return Bytes({self.atari.height(), Tia::kWidth}, self.atari.screen());
            })
       .def("lives", [](const Session& self) { return self.atari.lives(); })
