@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "envs/atari/console.h"
+#include "envs/atari/fast_console.h"
 #include "envs/atari/games_generated.h"
 #include "envs/atari/mt19937.h"
 #include "envs/atari/rom.h"
@@ -238,9 +239,12 @@ struct BasicAtari {
 };
 
 using PlainAtari = BasicAtari<Console>;
+using FastAtari = BasicAtari<FastConsole>;
 using Atari = PlainAtari;
 
 static_assert(std::is_trivially_copyable_v<PlainAtari>);
 static_assert(sizeof(PlainAtari) < 100 * 1024);
+static_assert(std::is_trivially_copyable_v<FastAtari>);
+static_assert(sizeof(FastAtari) < 140 * 1024);
 
 }  // namespace fastrl::envs::atari

@@ -9,6 +9,13 @@
 
 #include "envs/atari/opcodes.h"
 
+// With the operation known at compile time nothing must be left of the choice between operations.
+#ifdef __GNUC__
+#define FASTRL_INLINE [[gnu::always_inline]]
+#else
+#define FASTRL_INLINE
+#endif
+
 namespace fastrl::envs::atari {
 
 /// The bits of P.
@@ -39,7 +46,7 @@ concept Registers = requires(R r, const R& seen, std::uint8_t mask, bool on, std
 
 /// Whether a branch is taken.
 template <Registers R>
-[[nodiscard]] constexpr bool takes(const R& r, Operation branch) noexcept {
+FASTRL_INLINE [[nodiscard]] constexpr bool takes(const R& r, Operation branch) noexcept {
   using enum Operation;
   using namespace flags;
   switch (branch) {
@@ -71,7 +78,8 @@ class Alu {
   constexpr explicit Alu(R& registers) noexcept : r_(registers) {}
 
   /// The operation itself. `value` comes in as the byte read and leaves as the byte to write.
-  constexpr void operate(Operation operation, std::uint16_t address, std::uint8_t& value) noexcept {
+  FASTRL_INLINE constexpr void operate(Operation operation, std::uint16_t address,
+                                       std::uint8_t& value) noexcept {
     using enum Operation;
     using namespace flags;
     const int next_page = (address >> 8) + 1;
@@ -247,26 +255,34 @@ class Alu {
   }
 
  private:
-  static constexpr std::uint8_t low(int value) noexcept { return static_cast<std::uint8_t>(value); }
+  FASTRL_INLINE static constexpr std::uint8_t low(int value) noexcept {
+    return static_cast<std::uint8_t>(value);
+  }
 
-  [[nodiscard]] constexpr bool flag(std::uint8_t mask) const noexcept { return r_.flag(mask); }
-  [[nodiscard]] constexpr int carry() const noexcept { return r_.flag(flags::kCarry) ? 1 : 0; }
-  constexpr void set(std::uint8_t mask, bool on) noexcept { r_.set(mask, on); }
-  constexpr void set_nz(std::uint8_t value) noexcept { r_.set_nz(value); }
+  FASTRL_INLINE [[nodiscard]] constexpr bool flag(std::uint8_t mask) const noexcept {
+    return r_.flag(mask);
+  }
+  FASTRL_INLINE [[nodiscard]] constexpr int carry() const noexcept {
+    return r_.flag(flags::kCarry) ? 1 : 0;
+  }
+  FASTRL_INLINE constexpr void set(std::uint8_t mask, bool on) noexcept { r_.set(mask, on); }
+  FASTRL_INLINE constexpr void set_nz(std::uint8_t value) noexcept { r_.set_nz(value); }
 
-  constexpr void compare(std::uint8_t reg, std::uint8_t value) noexcept {
+  FASTRL_INLINE constexpr void compare(std::uint8_t reg, std::uint8_t value) noexcept {
     using namespace flags;
     set_nz(low(reg - value));
     set(kCarry, reg >= value);
   }
 
   // Two decimal digits; a digit above nine counts as what it says.
-  static constexpr int from_decimal(int byte) noexcept { return (10 * (byte >> 4)) + (byte & 15); }
-  static constexpr std::uint8_t to_decimal(int number) noexcept {
+  FASTRL_INLINE static constexpr int from_decimal(int byte) noexcept {
+    return (10 * (byte >> 4)) + (byte & 15);
+  }
+  FASTRL_INLINE static constexpr std::uint8_t to_decimal(int number) noexcept {
     return low((((number % 100) / 10) << 4) | (number % 10));
   }
 
-  constexpr void add(std::uint8_t value) noexcept {
+  FASTRL_INLINE constexpr void add(std::uint8_t value) noexcept {
     using namespace flags;
     const std::uint8_t before = r_.a;
     if (flag(kDecimal)) {
@@ -282,7 +298,7 @@ class Alu {
     set(kOverflow, ((before ^ r_.a) & (value ^ r_.a) & 0x80) != 0);
   }
 
-  constexpr void subtract(std::uint8_t value) noexcept {
+  FASTRL_INLINE constexpr void subtract(std::uint8_t value) noexcept {
     using namespace flags;
     if (!flag(kDecimal)) {
       add(low(~value));
@@ -299,7 +315,7 @@ class Alu {
     set(kOverflow, ((before ^ r_.a) & (r_.a ^ value) & 0x80) != 0);
   }
 
-  constexpr void rotate_and(std::uint8_t value) noexcept {  // ARR
+  FASTRL_INLINE constexpr void rotate_and(std::uint8_t value) noexcept {  // ARR
     using namespace flags;
     const std::uint8_t masked = low(r_.a & value);
     const int old_carry = carry();
@@ -319,19 +335,19 @@ class Alu {
     set(kCarry, carries);
   }
 
-  constexpr std::uint8_t shift_left(std::uint8_t value, int fill) noexcept {
+  FASTRL_INLINE constexpr std::uint8_t shift_left(std::uint8_t value, int fill) noexcept {
     using namespace flags;
     set(kCarry, (value & 0x80) != 0);
     return low((value << 1) | fill);
   }
 
-  constexpr std::uint8_t shift_right(std::uint8_t value, int fill) noexcept {
+  FASTRL_INLINE constexpr std::uint8_t shift_right(std::uint8_t value, int fill) noexcept {
     using namespace flags;
     set(kCarry, (value & 1) != 0);
     return low((value >> 1) | (fill << 7));
   }
 
-  constexpr void load(std::uint8_t& reg, int value) noexcept {
+  FASTRL_INLINE constexpr void load(std::uint8_t& reg, int value) noexcept {
     reg = low(value);
     set_nz(reg);
   }

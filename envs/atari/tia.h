@@ -255,16 +255,16 @@ struct Tia {
         high = latch(kHasP0 | kHasP1, kHasM0 | kHasM1);
         break;
       case 0x8:
-        high = charged(ports.left.pin9, cycle) ? 0x80 : 0;
+        high = charged(ports.left.pin9, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
       case 0x9:
-        high = charged(ports.left.pin5, cycle) ? 0x80 : 0;
+        high = charged(ports.left.pin5, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
       case 0xA:
-        high = charged(ports.right.pin9, cycle) ? 0x80 : 0;
+        high = charged(ports.right.pin9, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
       case 0xB:
-        high = charged(ports.right.pin5, cycle) ? 0x80 : 0;
+        high = charged(ports.right.pin5, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
       case 0xC:
         high = ports.left.pin6 ? 0x80 : 0;
@@ -283,11 +283,103 @@ struct Tia {
   template <typename Painter>
   [[nodiscard]] int write(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
                           bool after_read) noexcept {
+    catch_up(painter, effective_at(address, cycle));
+    return change(painter, address, value, cycle, after_read);
+  }
+
+  /// The clock from which on the picture shows a write.
+  [[nodiscard]] Clock effective_at(int address, std::uint32_t cycle) const noexcept {
+    const Clock now = clock_of(cycle);
+    return plus(now, delay_of(address & 0x3F, static_cast<int>(line_clock(now))));
+  }
+
+  /// Whether a write changes nothing that is on the screen, nor anything that the end of a line
+  /// changes: then the picture may be made up to here later, when something does.
+  [[nodiscard]] bool changes_no_picture(int address, std::uint8_t value) const noexcept {
+    const auto same_player = [&](std::size_t p, Player next) {
+      return next.shown() == players[p].shown();
+    };
+    const auto colour = [&](std::size_t i) { return colours[i] == with_colour_loss(value); };
+    const auto cells = [&](std::uint32_t next) { return next == playfield; };
+    switch (address & 0x3F) {
+      case VBLANK:
+        return ((vblank ^ value) & 2) == 0;
+      case COLUP0:
+      case COLUP1:
+      case COLUPF:
+      case COLUBK:
+        return colour(static_cast<std::size_t>((address & 0x3F) - COLUP0));
+      case REFP0:
+        return ((value & 8) != 0) == players[0].reflect;
+      case REFP1:
+        return ((value & 8) != 0) == players[1].reflect;
+      case PF0:
+        return cells(with_pf0(value));
+      case PF1:
+        return cells(with_pf1(value));
+      case PF2:
+        return cells(with_pf2(value));
+      case GRP0: {
+        Player first = players[0];
+        Player second = players[1];
+        first.graphics = value;
+        second.delayed = second.graphics;
+        return same_player(0, first) && same_player(1, second);
+      }
+      case GRP1: {
+        Player first = players[0];
+        Player second = players[1];
+        second.graphics = value;
+        first.delayed = first.graphics;
+        return same_player(0, first) && same_player(1, second) &&
+               (!ball.delay || ball.delayed == ball.enabled);
+      }
+      case ENAM0:
+        return missiles[0].locked_to_player || ((value & 2) != 0) == missiles[0].enabled;
+      case ENAM1:
+        return missiles[1].locked_to_player || ((value & 2) != 0) == missiles[1].enabled;
+      case ENABL:
+        return ball.delay || ((value & 2) != 0) == ball.enabled;
+      case HMM0:
+        return (value >> 4) != 6;
+      case VSYNC:
+      case WSYNC:
+      case RSYNC:
+      case HMP0:
+      case HMP1:
+      case HMM1:
+      case HMBL:
+      case HMCLR:
+        return true;
+      case NUSIZ0:
+      case NUSIZ1:
+      case CTRLPF:
+      case RESP0:
+      case RESP1:
+      case RESM0:
+      case RESM1:
+      case RESBL:
+      case VDELP0:
+      case VDELP1:
+      case VDELBL:
+      case RESMP0:
+      case RESMP1:
+      case HMOVE:
+      case CXCLR:
+        return false;
+      default:  // Sound, nothing.
+        return true;
+    }
+  }
+
+  /// What a write does to the registers, once the picture is made up to it.
+  template <typename Painter>
+  int change(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
+             bool after_read) noexcept {
     const Clock now = clock_of(cycle);
     const auto h = static_cast<int>(line_clock(now));
     const int reg = address & 0x3F;
-    catch_up(painter, plus(now, delay_of(reg, h)));
-    if (lines(now) > (pal ? 342U : 290U)) frame_open = false;
+    if (lines(now) > max_lines()) frame_open = false;
     const std::size_t second = reg == NUSIZ1 || reg == REFP1 || reg == RESP1 || reg == RESM1 ||
                                reg == GRP1 || reg == ENAM1 || reg == VDELP1 || reg == RESMP1;
     switch (reg) {
@@ -330,17 +422,14 @@ struct Tia {
       case REFP1:
         players[second].reflect = (value & 8) != 0;
         break;
-      case PF0:  // Bits 4 to 7 from left to right, PF1 7 to 0, PF2 0 to 7.
-        playfield = (playfield & ~0x0000FU) | (value >> 4U);
+      case PF0:
+        playfield = with_pf0(value);
         break;
       case PF1:
-        playfield &= ~0x00FF0U;
-        for (std::uint32_t bit = 0; bit < 8; ++bit) {
-          playfield |= ((value >> bit) & 1U) << (11 - bit);
-        }
+        playfield = with_pf1(value);
         break;
       case PF2:
-        playfield = (playfield & ~0xFF000U) | (std::uint32_t{value} << 12U);
+        playfield = with_pf2(value);
         break;
       case RESP0:
       case RESP1:
@@ -410,6 +499,52 @@ struct Tia {
     return 0;
   }
 
+  /// Makes the picture up to a clock.
+  template <typename Painter>
+  void catch_up(Painter& painter, Clock target) noexcept {
+    if (target < window_begin() || drawn >= window_end() || drawn >= target) return;
+    target = std::min(target, window_end());
+    do {
+      int from = kLineClocks - line_left;
+      int count = 0;
+      // Strictly past the end: reaching it exactly leaves the line open until the next time.
+      if (target > drawn + line_left) {
+        count = line_left;
+        line_left = kLineClocks;
+        drawn += count;
+      } else {
+        count = target - drawn;
+        line_left -= count;
+        drawn = target;
+      }
+      if (from < kBlankClocks) {
+        const int skipped = std::min(kBlankClocks - from, count);
+        from += skipped;
+        count -= skipped;
+      }
+      const std::size_t start = pen;
+      if (count > 0) {
+        painter.paint(*this, pen, from - kBlankClocks, count);
+        pen += static_cast<std::size_t>(count);
+      }
+      if (comb_pending && from < kBlankClocks + 8) {
+        painter.blank(start, kBlankClocks + 8 - from);
+        if (from + count >= kBlankClocks + 8) comb_pending = false;
+      }
+      if (line_left == kLineClocks) end_line();
+    } while (drawn < target);
+  }
+
+  /// Whether a paddle's capacitor has charged since it was last dumped.
+  static constexpr bool charged(std::int32_t resistance, std::uint32_t cycle, bool dumping,
+                                std::int32_t dump_ended) noexcept {
+    if (resistance == 0) return true;
+    if (resistance == Port::kOpen || dumping) return false;
+    const auto needed = static_cast<std::uint32_t>(1.6 * resistance * 0.01E-6 * 1.19E6);
+    // Unsigned: a dump that ended in an earlier frame may be in the far future.
+    return cycle > static_cast<std::uint32_t>(dump_ended) + needed;
+  }
+
   // What painters ask.
 
   [[nodiscard]] std::uint32_t lines(Clock now) const noexcept {
@@ -418,6 +553,7 @@ struct Tia {
   [[nodiscard]] std::uint32_t line_clock(Clock now) const noexcept {
     return since(now, frame_start) % kLineClocks;
   }
+  [[nodiscard]] std::uint32_t max_lines() const noexcept { return pal ? 342 : 290; }
   [[nodiscard]] Clock window_begin() const noexcept {
     return plus(frame_start, static_cast<std::uint32_t>(kLineClocks * window_top));
   }
@@ -462,47 +598,23 @@ struct Tia {
     }
   }
 
+  // PF0 has bits 4 to 7 from left to right, PF1 7 to 0, PF2 0 to 7.
+  [[nodiscard]] std::uint32_t with_pf0(std::uint8_t value) const noexcept {
+    return (playfield & ~0x0000FU) | (std::uint32_t{value} >> 4U);
+  }
+  [[nodiscard]] std::uint32_t with_pf1(std::uint8_t value) const noexcept {
+    return (playfield & ~0x00FF0U) | (std::uint32_t{kMirrored[value]} << 4U);
+  }
+  [[nodiscard]] std::uint32_t with_pf2(std::uint8_t value) const noexcept {
+    return (playfield & ~0xFF000U) | (std::uint32_t{value} << 12U);
+  }
+
   [[nodiscard]] std::uint8_t with_colour_loss(std::uint8_t colour) const noexcept {
     const unsigned loss = pal ? previous_lines & 1U : 0U;
     return static_cast<std::uint8_t>((colour & 0xFEU) | loss);
   }
 
   // Drawing.
-
-  template <typename Painter>
-  void catch_up(Painter& painter, Clock target) noexcept {
-    if (target < window_begin() || drawn >= window_end() || drawn >= target) return;
-    target = std::min(target, window_end());
-    do {
-      int from = kLineClocks - line_left;
-      int count = 0;
-      // Strictly past the end: reaching it exactly leaves the line open until the next time.
-      if (target > drawn + line_left) {
-        count = line_left;
-        line_left = kLineClocks;
-        drawn += count;
-      } else {
-        count = target - drawn;
-        line_left -= count;
-        drawn = target;
-      }
-      if (from < kBlankClocks) {
-        const int skipped = std::min(kBlankClocks - from, count);
-        from += skipped;
-        count -= skipped;
-      }
-      const std::size_t start = pen;
-      if (count > 0) {
-        painter.paint(*this, pen, from - kBlankClocks, count);
-        pen += static_cast<std::size_t>(count);
-      }
-      if (comb_pending && from < kBlankClocks + 8) {
-        painter.blank(start, kBlankClocks + 8 - from);
-        if (from + count >= kBlankClocks + 8) comb_pending = false;
-      }
-      if (line_left == kLineClocks) end_line();
-    } while (drawn < target);
-  }
 
   void end_line() noexcept {
     mirror_right_half = (ctrlpf & 1) != 0;
@@ -614,15 +726,6 @@ struct Tia {
       if (kPairs[i] == low) bits |= 0x40;
     }
     return bits;
-  }
-
-  /// Whether a paddle's capacitor has charged since it was last dumped.
-  [[nodiscard]] bool charged(std::int32_t resistance, std::uint32_t cycle) const noexcept {
-    if (resistance == 0) return true;
-    if (resistance == Port::kOpen || dumping) return false;
-    const auto needed = static_cast<std::uint32_t>(1.6 * resistance * 0.01E-6 * 1.19E6);
-    // Unsigned: a dump that ended in an earlier frame may be in the far future.
-    return cycle > static_cast<std::uint32_t>(dump_ended) + needed;
   }
 };
 
