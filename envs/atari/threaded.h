@@ -98,10 +98,10 @@ struct Threaded {
 
 #ifndef FASTRL_TAIL_CALLS
   // Between two handlers.
-  const Instruction* at = nullptr;
-  std::uint32_t a = 0;
-  std::uint32_t x = 0;
-  std::uint32_t y = 0;
+  const Instruction* next_at = nullptr;
+  std::uint32_t next_a = 0;
+  std::uint32_t next_x = 0;
+  std::uint32_t next_y = 0;
 #endif
 
   /// Runs until the frame ends or it has to be given up.
@@ -109,7 +109,9 @@ struct Threaded {
     stop = Stop::kNot;
     resume(*this);
 #ifndef FASTRL_TAIL_CALLS
-    while (stop == Stop::kNot) kHandlers[at->handler](*this, at, cycle, a, x, y);
+    while (stop == Stop::kNot) {
+      kHandlers[next_at->handler](*this, next_at, cycle, next_a, next_x, next_y);
+    }
 #endif
     return stop;
   }
@@ -316,11 +318,11 @@ struct Threaded {
 #ifdef FASTRL_TAIL_CALLS
     FASTRL_TAIL_CALL return kHandlers[next->handler](t, next, cycle, a, x, y);
 #else
-    t.at = next;
+    t.next_at = next;
     t.cycle = cycle;
-    t.a = a;
-    t.x = x;
-    t.y = y;
+    t.next_a = a;
+    t.next_x = x;
+    t.next_y = y;
 #endif
   }
 
