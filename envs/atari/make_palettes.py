@@ -23,7 +23,7 @@ def read(lines: list[str], size: int) -> bytes:
 
 def header(palettes: dict[str, dict[str, list[str]]]) -> Iterator[str]:
     """The header, line by line."""
-    yield "// Written by envs/atari/make_palettes.py from envs/atari/palettes.json. Not to be edited."
+    yield "// Written by make_palettes.py from palettes.json. Not to be edited."
     yield "#pragma once"
     yield "#include <array>"
     yield "#include <cstdint>"
