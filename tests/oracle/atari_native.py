@@ -15,6 +15,8 @@ import pybind11
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "tests/native/atari_replay.cpp"
+MACHINES = ("plain",)
+"""The consoles there are: classes of the module."""
 COMPILE = (
     "g++ -std=c++20 -O2 -ffp-contract=off -shared -fPIC -DFASTRL_DEBUG"
     " -Wall -Wextra -Wconversion -Wshadow -Werror"
