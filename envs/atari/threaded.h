@@ -81,6 +81,7 @@ struct Threaded {
   std::array<const Instruction*, 8> code{};
   std::array<const std::uint8_t*, 8> bytes{};
   std::array<std::uint8_t, 4> mapped{0xFF};  ///< The banks that these are for.
+  std::array<Instruction, 4> in_ram{};       ///< An instruction read from memory.
   TiaLog* log = nullptr;
   Host* host = nullptr;
   const Rom* rom = nullptr;
@@ -343,18 +344,33 @@ struct Threaded {
            .jammed = false};
   }
 
-  /// Goes on at `cpu`, with plain steps as long as it is not in the cartridge.
+  /// Goes on at `cpu`, with plain steps as long as it is neither in the cartridge nor in memory.
   static void resume(Threaded& t) noexcept {
-    while (!address::is_cart(t.cpu.pc)) {
+    const Instruction* next = t.code_in_ram(t.cpu.pc);
+    while (next == nullptr && !address::is_cart(t.cpu.pc)) {
       t.plain_step();
       if (t.stop != Stop::kNot) return;
+      next = t.code_in_ram(t.cpu.pc);
     }
     t.map();
     t.sp = t.cpu.sp;
     t.live(0, 0, 0).set_status(t.cpu.p);
     t.page = t.cpu.pc & 0xF000U;
-    const Instruction* next = t.code[segment_of(t.cpu.pc)] + (t.cpu.pc & 0x3FF);
+    if (next == nullptr) next = t.code[segment_of(t.cpu.pc)] + (t.cpu.pc & 0x3FF);
     return go(t, next, t.cycle, t.cpu.a, t.cpu.x, t.cpu.y);
+  }
+
+  /// Reads one instruction in memory, which may be another the next time; null if there is none
+  /// that a handler can run. What follows it leads back to `handle` of Place::kUnknown.
+  const Instruction* code_in_ram(int pc) noexcept {
+    if (!address::is_ram(pc) || !address::is_ram(pc + 2)) return nullptr;
+    const auto byte = [&](int k) { return riot.ram[static_cast<std::size_t>((pc + k) & 0x7F)]; };
+    in_ram[0] = instruction_at(pc & 0xFFF, byte(0), byte(1), byte(2), plain);
+    const int place = in_ram[0].handler >> 8;
+    if (place == static_cast<int>(Place::kUnknown) || in_ram[0].jump != 0) return nullptr;
+    const auto length = static_cast<std::size_t>(length_of(kOpcodes[byte(0)].form));
+    in_ram[length] = instruction_unknown(pc + static_cast<int>(length));
+    return in_ram.data();
   }
 
   void plain_step() noexcept {
@@ -415,7 +431,10 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
   constexpr int kLength = length_of(kForm);
   Live r = t.live(a, x, y);
   if constexpr (kPlace == Place::kUnknown) {
-    return step_plainly(t, t.page | at->next, cycle, r);
+    const int pc = t.page | at->next;
+    const Instruction* next = t.code_in_ram(pc);
+    if (next != nullptr) return go(t, next, cycle, r.a, r.x, r.y);
+    return step_plainly(t, pc, cycle, r);
   } else {
     const std::uint32_t start = cycle;
     // Nothing was changed yet: let the plain processor do it.
@@ -485,9 +504,15 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
           return leave(t, t.page | at->next, cycle, r);
       }
     } else if constexpr (kForm == Form::kPull) {
-      if (r.sp < 0x80 || r.sp == 0xFF) return plainly();
-      ++r.sp;
-      value = t.riot.ram[r.sp & 0x7F];
+      if (r.sp == 0x7F || r.sp == 0xFF) return plainly();
+      if (r.sp < 0x80) {
+        value = t.read_tia(r.sp, cycle, kHandler & 0xFFU);
+        value = t.read_tia(++r.sp, cycle, value);
+        if (t.stop != Stop::kNot) [[unlikely]]
+          return;
+      } else {
+        value = t.riot.ram[++r.sp & 0x7F];
+      }
       operate();
     } else if constexpr (kPlace == Place::kRam) {
       use(t.riot.ram[operand & 0x7F]);
@@ -543,13 +568,16 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         return plainly();
       }
     } else if constexpr (kForm == Form::kAbsoluteX || kForm == Form::kAbsoluteY ||
-                         kForm == Form::kIndirectY) {
+                         kForm == Form::kIndirectX || kForm == Form::kIndirectY) {
       int base = operand;
-      if constexpr (kForm == Form::kIndirectY) {
-        const int low = t.riot.ram[operand & 0x7F];
-        base = low | (t.riot.ram[(operand + 1) & 0x7F] << 8);
+      if constexpr (kForm == Form::kIndirectX || kForm == Form::kIndirectY) {
+        const int pointer = kForm == Form::kIndirectX ? (operand + r.x) & 0xFF : operand;
+        if (kForm == Form::kIndirectX && (pointer < 0x80 || pointer == 0xFF)) return plainly();
+        const int low = t.riot.ram[pointer & 0x7F];
+        base = low | (t.riot.ram[(pointer + 1) & 0x7F] << 8);
       }
-      const int address = (base + (kForm == Form::kAbsoluteX ? r.x : r.y)) & 0xFFFF;
+      const int index = kForm == Form::kAbsoluteX ? r.x : kForm == Form::kIndirectX ? 0 : r.y;
+      const int address = (base + index) & 0xFFFF;
       if constexpr (kAccess == Access::kRead) {
         cycle += ((base ^ address) & 0xFF00) != 0 ? 1 : 0;
         if (t.is_plain(address)) {
