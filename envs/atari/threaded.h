@@ -33,20 +33,22 @@
 
 namespace fastrl::envs::atari {
 
-/// The accesses to the TIA of one frame, in order: 18 bits of cycle, 6 of register, 8 of value.
-struct TiaLog {
-  static constexpr std::size_t kSize = 3072;
-  static constexpr std::uint32_t kMaxCycle = (1U << 18U) - 1;
+/// An access to the TIA: 18 bits of cycle, 6 of register, 8 of value.
+struct TiaAccess {
   static constexpr std::uint8_t kRead = 0x3F;     ///< In place of a register.
   static constexpr std::uint8_t kNothing = 0x3E;  ///< A write that changes no register.
 
-  std::array<std::uint32_t, kSize> entries{};
-  std::uint32_t length = 0;
+  std::uint32_t bits;
 
-  /// A few accesses more fit: those of the instruction that is running.
-  [[nodiscard]] bool full() const noexcept { return length + 8 > kSize; }
-  void add(std::uint32_t cycle, int reg, std::uint8_t value) noexcept {
-    entries[length++] = (cycle << 14U) | (static_cast<std::uint32_t>(reg) << 8U) | value;
+  static constexpr TiaAccess make(std::uint32_t cycle, int reg, std::uint8_t value) noexcept {
+    return {(cycle << 14U) | (static_cast<std::uint32_t>(reg) << 8U) | value};
+  }
+  [[nodiscard]] constexpr std::uint32_t cycle() const noexcept { return bits >> 14U; }
+  [[nodiscard]] constexpr int reg() const noexcept {
+    return static_cast<int>((bits >> 8U) & 0x3FU);
+  }
+  [[nodiscard]] constexpr std::uint8_t value() const noexcept {
+    return static_cast<std::uint8_t>(bits);
   }
 };
 
@@ -61,6 +63,9 @@ struct Threaded {
   /// Looked at in jumps; no more than 4,096 instructions are in a row, and none takes one cycle, so
   /// that what runs in the end has run no more than 25,000 of them.
   static constexpr std::uint32_t kDeadline = 40000;
+  /// Accesses after which a read gives up. Between two writes of handlers are three cycles or more.
+  static constexpr std::size_t kMaxReads = 8192;
+  static constexpr std::size_t kMaxAccesses = kMaxReads + kDeadline / 3 + 4096;
 
   Riot riot;
   std::uint32_t nz = 1;  ///< Zero if the low byte is; negative if bit 7 or 15 is set.
@@ -82,7 +87,6 @@ struct Threaded {
   std::array<const std::uint8_t*, 8> bytes{};
   std::array<std::uint8_t, 4> mapped{0xFF};  ///< The banks that these are for.
   std::array<Instruction, 4> in_ram{};       ///< An instruction read from memory.
-  TiaLog* log = nullptr;
   Host* host = nullptr;
   const Rom* rom = nullptr;
 
@@ -96,6 +100,11 @@ struct Threaded {
   M6507 cpu;  ///< Up to date at the start, at the end and in plain steps.
   Cart cart;
   std::uint32_t cycle = 0;  ///< As `cpu`.
+
+  bool seen = false;               ///< For the host, as the next.
+  std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
+  std::uint32_t num_accesses = 0;
+  std::array<TiaAccess, kMaxAccesses> accesses;  // Not initialised: only num_accesses of them are.
 
 #ifndef FASTRL_TAIL_CALLS
   // Between two handlers.
@@ -270,9 +279,8 @@ struct Threaded {
   /// Returns the cycle after the write.
   std::uint32_t write_tia(int a, std::uint8_t value, std::uint32_t now) noexcept {
     const int reg = a & 0x3F;
-    log->add(now, reg > Tia::CXCLR ? TiaLog::kNothing : reg, value);
+    record(now, reg > Tia::CXCLR ? TiaAccess::kNothing : reg, value);
     if (now > last_cycle) end_frame(value);
-    if (log->full()) stop = Stop::kGaveUp;
     return reg <= Tia::WSYNC ? synchronise(reg, value, now) : now;
   }
 
@@ -303,13 +311,17 @@ struct Threaded {
 
   void end_frame(std::uint8_t value) noexcept {
     bus = value;
-    if (stop == Stop::kNot) stop = Stop::kFrameEnd;
+    stop = Stop::kFrameEnd;
+  }
+
+  void record(std::uint32_t now, int reg, std::uint8_t value) noexcept {
+    accesses[num_accesses++] = TiaAccess::make(now, reg, value);
   }
 
   std::uint8_t read_tia(int a, std::uint32_t now, std::uint8_t before) noexcept {
     const std::uint8_t value = host->read_tia(*this, a, now, before);
-    log->add(now, TiaLog::kRead, 0);
-    if (log->full()) stop = Stop::kGaveUp;
+    record(now, TiaAccess::kRead, 0);
+    if (num_accesses > kMaxReads) stop = Stop::kGaveUp;
     return value;
   }
 
@@ -327,11 +339,12 @@ struct Threaded {
 #endif
   }
 
-  /// The frame has ended after the instruction before `next`.
-  static void leave(Threaded& t, int next, std::uint32_t cycle, const Live& r) noexcept {
+  /// The frame has ended with the instruction at `at`.
+  [[gnu::noinline]] static void leave(Threaded& t, const Instruction* at, std::uint32_t cycle,
+                                      std::uint32_t a, std::uint32_t x, std::uint32_t y) noexcept {
     t.last_was_read = false;
     t.cycle = cycle;
-    t.store(r, next);
+    t.store(t.live(a, x, y), t.page | at->next);
   }
 
   void store(const Live& r, int next) noexcept {
@@ -376,13 +389,17 @@ struct Threaded {
   void plain_step() noexcept {
     Wires wires{*this};
     cpu.step(wires);
-    if (cpu.jammed || cycle >= kDeadline) stop = Stop::kGaveUp;
+    if (cpu.jammed || cycle >= kDeadline || num_accesses > kMaxReads) stop = Stop::kGaveUp;
   }
 
-  /// One plain step instead of a handler.
-  static void step_plainly(Threaded& t, int pc, std::uint32_t cycle, const Live& r) noexcept {
+  /// One plain step instead of the handler of `at`, which has changed nothing yet.
+  [[gnu::noinline]] static void step_plainly(Threaded& t, const Instruction* at,
+                                             std::uint32_t cycle, std::uint32_t a, std::uint32_t x,
+                                             std::uint32_t y) noexcept {
+    const bool unknown = at->handler == handler_of(Place::kUnknown, 0);
+    const int length = unknown ? 0 : length_of(kOpcodes[at->handler & 0xFFU].form);
     t.cycle = cycle;
-    t.store(r, pc);
+    t.store(t.live(a, x, y), t.page | (at->next - length));
     t.plain_step();
     if (t.stop != Stop::kNot) return;
     return resume(t);
@@ -429,17 +446,18 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
   constexpr Form kForm = kOpcode.form;
   constexpr Access kAccess = access_of(kOperation);
   constexpr int kLength = length_of(kForm);
+  if (a > 0xFF || x > 0xFF || y > 0xFF) __builtin_unreachable();
   Live r = t.live(a, x, y);
   if constexpr (kPlace == Place::kUnknown) {
     const int pc = t.page | at->next;
     const Instruction* next = t.code_in_ram(pc);
-    if (next != nullptr) return go(t, next, cycle, r.a, r.x, r.y);
-    return step_plainly(t, pc, cycle, r);
+    if (next != nullptr) return go(t, next, cycle, a, x, y);
+    return step_plainly(t, at, cycle, a, x, y);
   } else {
     const std::uint32_t start = cycle;
     // Nothing was changed yet: let the plain processor do it.
     const auto plainly = [&]() __attribute__((always_inline)) {
-      return step_plainly(t, t.page | (at->next - kLength), start, t.live(a, x, y));
+      return step_plainly(t, at, start, a, x, y);
     };
     cycle += kOpcode.cycles;
     std::uint8_t value = 0;
@@ -501,7 +519,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         t.last_was_read = true;
         cycle = t.write_tia(address, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
-          return leave(t, t.page | at->next, cycle, r);
+          return leave(t, at, cycle, r.a, r.x, r.y);
       }
     } else if constexpr (kForm == Form::kPull) {
       if (r.sp == 0x7F || r.sp == 0xFF) return plainly();
@@ -534,17 +552,15 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       } else if constexpr (kAccess == Access::kWrite) {
         operate();
         const int reg = operand & 0x3F;
-        t.log->add(cycle, reg > Tia::CXCLR ? TiaLog::kNothing : reg, value);
+        t.record(cycle, reg > Tia::CXCLR ? TiaAccess::kNothing : reg, value);
         if (cycle > t.last_cycle) [[unlikely]]
           t.end_frame(value);
-        if (t.log->full()) [[unlikely]]
-          t.stop = Stop::kGaveUp;
         if constexpr (kPlace == Place::kSync) {
           t.last_was_read = true;
           cycle = t.synchronise(reg, value, cycle);
         }
         if (t.stop != Stop::kNot) [[unlikely]]
-          return leave(t, t.page | at->next, cycle, r);
+          return leave(t, at, cycle, r.a, r.x, r.y);
       }
     } else if constexpr (kPlace == Place::kPort) {
       if constexpr (kAccess == Access::kRead) {
@@ -563,7 +579,12 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         t.last_was_read = true;
         cycle = t.write_tia(address, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
-          return leave(t, t.page | at->next, cycle, r);
+          return leave(t, at, cycle, r.a, r.x, r.y);
+      } else if constexpr (kAccess == Access::kRead) {
+        value = t.read_tia(address, cycle, static_cast<std::uint8_t>(operand));
+        if (t.stop != Stop::kNot) [[unlikely]]
+          return;
+        operate();
       } else {
         return plainly();
       }
@@ -596,7 +617,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
           t.last_was_read = true;
           cycle = t.write_tia(address, value, cycle);
           if (t.stop != Stop::kNot) [[unlikely]]
-            return leave(t, t.page | at->next, cycle, r);
+            return leave(t, at, cycle, r.a, r.x, r.y);
         } else {
           return plainly();
         }
