@@ -178,8 +178,8 @@ class Lender {
   void lend_columns(py::dict& info, std::vector<std::int32_t>& columns) const {
     std::int32_t* column = columns.data();
     for (const std::string& name : info_names_) {
-      info[py::str(name)] = py::array(py::dtype::of<std::int32_t>(), {size_},
-                                      {sizeof(std::int32_t)}, column, owner_);
+      info[py::str(name)] =
+          py::array(py::dtype::of<std::int32_t>(), {size_}, {sizeof(std::int32_t)}, column, owner_);
       column += size_;
     }
   }

@@ -82,9 +82,10 @@ struct Lent {
 /// options decide. State and memory make a snapshot. The game owns its random stream: `seed` takes
 /// effect at the next reset.
 ///
-/// May also have, and the pool then offers:
-///     shared.action_bounds(), shared.action_of(values)             actions that are some floats
-///     E::kFrameWidth, env.frame_height(lent), env.render(lent, rgb)   pictures
+/// May also have:
+///     env.kind()                                                      a snapshot fits its kind
+///     alone shared.action_bounds(), shared.action_of(values)             actions that are some
+///     floats E::kFrameWidth, env.frame_height(lent), env.render(lent, rgb)   pictures
 template <typename E>
 concept HostedEnv = std::is_trivially_copyable_v<E> &&
                     requires(E env, const E& seen, const typename E::Shared& shared,

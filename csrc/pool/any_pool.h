@@ -246,11 +246,14 @@ class AnyPool {
     const std::span<const std::byte> slots =
         unpack_snapshot(state, config_.identity, slot_size(), ids.size());
     if (ids.size() != index(config_.num_envs)) check_born();
-    born_ = true;
-    const bool one_for_all = slots.size() == slot_size();
+    const std::size_t stride = slots.size() == slot_size() ? 0 : slot_size();  // 0: one for all.
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      load_slot(ids[i], slots.data() + (one_for_all ? 0 : i * slot_size()));
+      if (fits_slot(ids[i], slots.data() + i * stride)) continue;
+      throw std::invalid_argument("state is of another game of this pool than environment " +
+                                  std::to_string(ids[i]));
     }
+    born_ = true;
+    for (std::size_t i = 0; i < ids.size(); ++i) load_slot(ids[i], slots.data() + i * stride);
   }
 
   // ---- pictures ---------------------------------------------------------------------------------
@@ -326,6 +329,7 @@ class AnyPool {
   virtual void seed(int env, std::uint64_t seed) noexcept = 0;
   [[nodiscard]] virtual std::size_t slot_size() const noexcept = 0;
   virtual void save_slot(int env, std::byte* to) const noexcept = 0;
+  [[nodiscard]] virtual bool fits_slot(int env, const std::byte* from) const noexcept = 0;
   virtual void load_slot(int env, const std::byte* from) noexcept = 0;
   [[nodiscard]] virtual Frame draw(int env) = 0;
 

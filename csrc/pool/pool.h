@@ -116,6 +116,14 @@ class Pool final : public AnyPool {
                   shared_.memory_size());
     }
   }
+  [[nodiscard]] bool fits_slot(int env, const std::byte* from) const noexcept override {
+    if constexpr (requires(const Game& game) { game.kind(); }) {
+      Slot slot = slots_[index(env)];
+      std::memcpy(&slot, from, sizeof(Slot));
+      return slot.game.kind() == slots_[index(env)].game.kind();
+    }
+    return true;
+  }
   void load_slot(int env, const std::byte* from) noexcept override {
     std::memcpy(&slots_[index(env)], from, sizeof(Slot));
     if (shared_.memory_size() != 0) {

@@ -102,8 +102,10 @@ struct Atari {
     }
   }
 
-  /// Plays `options.frame_skip` frames. `strength` is how far the paddle is turned, at most 1.
-  std::int32_t act(const Rom& rom, int action, float strength = 1.0F) noexcept {
+  /// Plays `options.frame_skip` frames. `strength` is how far the paddle is turned, at most 1;
+  /// `seen`: somebody will look at the screen afterwards. This console always draws.
+  std::int32_t act(const Rom& rom, int action, float strength = 1.0F,
+                   [[maybe_unused]] bool seen = true) noexcept {
     std::int64_t reward = 0;
     for (int i = 0; i < options.frame_skip; ++i) {
       if (!sticks()) remembered_ = {action, strength};
