@@ -10,10 +10,6 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-GENERATED = {  # A header, and the program that writes it.
-    "envs/atari/games_generated.h": "envs/atari/make_games.py",
-    "envs/atari/palettes_generated.h": "envs/atari/make_palettes.py",
-}
 
 
 def sources(*patterns: str) -> list[str]:
@@ -27,9 +23,10 @@ def sources(*patterns: str) -> list[str]:
 
 
 def generate(folder: Path) -> None:
-    """Writes the generated headers below `folder`."""
-    for header, program in GENERATED.items():
-        target = folder / header
+    """Runs every envs/<game>/make_<what>.py: it writes <what>_generated.h below `folder`."""
+    for program in sources("make_*.py"):
+        name = Path(program).stem.removeprefix("make_") + "_generated.h"
+        target = folder / Path(program).with_name(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, ROOT / program, target], check=True)
 
