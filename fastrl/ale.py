@@ -448,7 +448,9 @@ def _write(targets: dict[str, Array], **results: Array) -> dict[str, Array]:
 
 def _options(options: Mapping[str, Any]) -> AleOptions:
     given = dict(options)
-    for name, default in (("mode", None), ("difficulty", None), ("obs_type", "screen"), ("rom_path", None)):
+    only_native = {"mode": None, "difficulty": None, "obs_type": "screen"}
+    only_native |= {"rom_path": None, "render_mode": None}
+    for name, default in only_native.items():
         if given.pop(name, default) != default:
             raise ValueError(
                 f"{name}={options[name]!r}: the ale backend has only the default {name}, because "

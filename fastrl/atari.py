@@ -17,7 +17,6 @@ reset.
 
 import hashlib
 import importlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -128,7 +127,7 @@ class AtariOptions(AleOptions):
             raise ValueError(f"obs_type must be 'screen' or 'ram', got {self.obs_type!r}")
         if self.render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {self.render_mode!r}")
-        if self.stack_num == 0 and not isinstance(self.stack_num, bool):
+        if self.stack_num == 0:
             object.__setattr__(self, "stack_num", 1 if self.obs_type == "ram" else 4)
         AleOptions.__post_init__(self)
         for name in ("mode", "difficulty"):

@@ -34,6 +34,8 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
     episode_length     int32      agent steps so far, this step included
     =================  =========  ====================================================
 
+    and what a game adds, int32: Atari's `lives`, `frame_number`, `episode_frame_number`.
+
     Autoreset, for an episode that ends at step t:
 
     - `NextStep`: step t returns the last observation; step t+1 ignores its action, returns the
@@ -74,7 +76,9 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self.batch_size = config.batch_size
         self.num_threads = config.num_threads
         self.autoreset_mode = AutoresetMode[config.autoreset.name]
-        self.env_names = tuple((ids or [self.id])[i % max(len(ids), 1)] for i in range(self.num_envs))
+        self.env_names = tuple(
+            (ids or [self.id])[i % max(len(ids), 1)] for i in range(self.num_envs)
+        )
         """(N,) ids: what each environment plays."""
         if action_meanings is not None:
             self.action_meanings = action_meanings
@@ -111,7 +115,8 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
         Args:
             seed: An int s seeds environment i with s + i; a sequence gives one seed each; None
-                lets every random stream run on.
+                lets every random stream run on (Atari: the console stays switched on, too).
+                Below 2**64, for Atari below 2**31.
             options: `{"reset_mask": mask}`, mask (N,) bool, resets the chosen environments only;
                 the others' rows show their present state.
             out: As in `step`.
@@ -122,14 +127,15 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """
         arrays = writable(out)
         mask = reset_mask(options, self.num_envs)
-        chosen = [] if mask is None else mask.tolist()
+        chosen: list[int] = [] if mask is None else mask.tolist()
         return self._core.reset(self._seeds(seed), chosen, arrays)
 
     def step(self, actions: ArrayLike, out: Any = None) -> StepResult:
         """Steps every environment. Synchronous pools only.
 
         Args:
-            actions: (N,) integers in [0, num_actions).
+            actions: (N,) integers in [0, num_actions), or (N, K) floats where
+                `single_action_space` is a Box.
             out: Where to write: an array for the observations, or a dict with any of `obs`,
                 `reward`, `terminated`, `truncated`. Arrays are C-contiguous, of the exact shape
                 and dtype, and anything numpy can view: numpy, torch on the CPU (pinned or not),
@@ -152,7 +158,7 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Starts a step of some environments and returns at once.
 
         Args:
-            actions: (K,) integers.
+            actions: For K environments; as in `step`.
             env_id: (K,) integers: whose actions they are. None may be in flight.
             out: As in `step`; synchronous pools only (elsewhere give it to `recv`).
         """
@@ -212,8 +218,9 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         if not self._core.can_render:
             raise NotImplementedError(f"{self.id} has no screen to render")
         if not self._draws:
-            raise ValueError("nothing is drawn for RAM observations: make the pool with "
-                             "render_mode='rgb_array'")
+            raise ValueError(
+                "nothing is drawn for RAM observations: make the pool with render_mode='rgb_array'"
+            )
         return tuple(self._core.render())
 
     def stats(self) -> dict[str, int]:

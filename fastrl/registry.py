@@ -28,10 +28,9 @@ class EnvSpec:
     id: str
     num_actions: int
     obs_shape: tuple[int, ...]
-    backend: str
-    """The default one: "native", C++ in this library."""
     backends: tuple[str, ...] = ("native",)
-    """All that can play it; "ale" is ale_py.AtariVectorEnv."""
+    """What can play it, the default first: "native" (C++ in this library), "ale"
+    (ale_py.AtariVectorEnv)."""
 
 
 _Factory = Callable[[_core.PoolConfig, dict[str, Any]], _core.Pool]
@@ -47,7 +46,7 @@ def register(id: str, num_actions: int, obs_shape: tuple[int, ...], factory: _Fa
     """
     if id in _specs:
         raise ValueError(f"an environment '{id}' is registered already")
-    _specs[id] = EnvSpec(id=id, num_actions=num_actions, obs_shape=obs_shape, backend="native")
+    _specs[id] = EnvSpec(id=id, num_actions=num_actions, obs_shape=obs_shape)
     _factories[id] = factory
 
 
@@ -163,7 +162,6 @@ def _register_all() -> None:
             id=id,
             num_actions=len(game.minimal_actions),
             obs_shape=(4, 84, 84),
-            backend="native",
             backends=("native", "ale"),
         )
     for id in _specs:

@@ -1,6 +1,7 @@
 // The Atari games for Python: what is known of each, and a pool of some of them.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <pybind11/typing.h>
 
 #include <algorithm>
 #include <array>
@@ -96,7 +97,7 @@ AtariEnvOptions read_options(OptionReader& reader) {
 
 std::unique_ptr<AnyPool> make_atari(
     PoolConfig config, const std::vector<std::pair<std::string, py::bytes>>& cartridges,
-    const std::vector<int>& action_set, const py::dict& options) {
+    const std::vector<int>& action_set, const py::typing::Dict<py::str, py::object>& options) {
   OptionReader reader(config.id, options);
   const AtariEnvOptions chosen = read_options(reader);
   reader.finish();
