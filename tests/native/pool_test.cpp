@@ -4,6 +4,8 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "csrc/core/hash.h"
+#include "envs/atari/atari_env.h"
 #include "envs/catch/catch.h"
 #include "envs/minatar/asterix.h"
 #include "envs/minatar/breakout.h"
@@ -465,6 +468,45 @@ void every_game_is_clean_under_the_sanitizers() {
   play_at_random<MinimalActions<Breakout>>();
 }
 
+/// A cartridge of our own: bars of colour that roll, a new picture every frame.
+envs::atari::Cartridge rolling_bars() {
+  constexpr std::array<std::uint8_t, 31> kProgram{
+      0x18, 0xA9, 0x02, 0x85, 0x00, 0x85, 0x02, 0x85, 0x02, 0x85,
+      0x02, 0xA9, 0x00, 0x85, 0x00, 0xA4, 0x80, 0xA2, 0xE6,  // After VSYNC: LDY $80, LDX #230
+      0x85, 0x02, 0x84, 0x09, 0xC8, 0xCA, 0xD0, 0xF8,        // WSYNC, STY COLUBK, INY, DEX, BNE
+      0xE6, 0x80, 0x90, 0xE1};                               // INC $80, BCC the start
+  std::vector<std::uint8_t> image(4096);
+  std::ranges::copy(kProgram, image.begin());
+  image[0xFFC] = 0x00;
+  image[0xFFD] = 0xF0;
+  return {.game = envs::atari::Game::kSpaceInvaders, .image = std::move(image)};
+}
+
+void an_atari_game_is_clean_under_the_sanitizers() {
+  using namespace envs::atari;
+  const auto history = [](int num_threads) {
+    const AtariEnvOptions options{.max_num_frames_per_episode = 14, .noop_max = 2};
+    std::vector<Cartridge> cartridges{rolling_bars(), rolling_bars()};
+    Pool<AtariEnv<Atari>> pool(config(3, 0, num_threads, Autoreset::kSameStep),
+                               AtariShared<Atari>(options, {0, 1, 2}, std::move(cartridges)));
+    static_cast<void>(pool.reset(seeds(3), {}, {}, kNever));
+    const std::vector<std::byte> state = pool.get_state({});
+    std::vector<std::uint8_t> first;
+    std::vector<std::uint8_t> second;
+    for (std::vector<std::uint8_t>* played : {&first, &second}) {
+      pool.set_state(state, {});
+      for (int t = 0; t < 5; ++t) {
+        const BatchPtr batch = pool.step(same(3, t % 3), {}, kNever);
+        played->insert(played->end(), batch->obs.begin(), batch->obs.end());
+      }
+    }
+    CHECK(first == second && pool.render().size() == 3);
+    CHECK(std::ranges::count(first, first.front()) < static_cast<std::ptrdiff_t>(first.size()));
+    return first;
+  };
+  CHECK(history(1) == history(3));
+}
+
 void a_fork_leaves_the_child_a_pool_it_can_only_drop() {
   auto pool = std::make_unique<Pool<envs::Catch>>(config(4, 0, 3), envs::Catch{});
   static_cast<void>(pool->reset({}, {}, {}, kNever));
@@ -508,6 +550,7 @@ int main() {
       TEST(a_lost_life_ends_no_game),
       TEST(memory_is_part_of_a_snapshot),
       TEST(every_game_is_clean_under_the_sanitizers),
+      TEST(an_atari_game_is_clean_under_the_sanitizers),
       TEST(a_fork_leaves_the_child_a_pool_it_can_only_drop),
   };
   for (const auto& [name, test] : tests) {
