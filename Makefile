@@ -43,7 +43,7 @@ stubs: build
 
 # The pool under the sanitizers of gcc.
 native:
-	$(MAKE) --directory tests/native
+	$(MAKE) --directory tests/native PYTHON=$(PYTHON)
 
 bench: build
 	$(BIN)/fastrl bench pool

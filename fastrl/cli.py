@@ -328,7 +328,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Envs:
-    """List every environment: id, number of actions, shape of an observation, backend."""
+    """List every environment: id, number of actions, shape of an observation, backends."""
 
     part: Annotated[str, Positional, arg(metavar="[PART]", help_behavior_hint="")] = ""
     """Only ids that contain this, in upper or lower case."""
@@ -343,7 +343,8 @@ class Envs:
         for name in ids:
             found = fastrl.spec(name)
             shape = "x".join(map(str, found.obs_shape))
-            print(f"{name:<{width}}  {found.num_actions:>2} actions  {shape:<8}  {found.backend}")
+            backends = ", ".join(found.backends)
+            print(f"{name:<{width}}  {found.num_actions:>2} actions  {shape:<8}  {backends}")
         return 0
 
 

@@ -36,13 +36,19 @@ class Contender(Protocol):
 class Ours:
     """A fastrl pool."""
 
-    def __init__(self, env_id: str, num_envs: int, num_threads: int) -> None:
+    def __init__(
+        self, env_id: str, num_envs: int, num_threads: int, *, backend: str = "native"
+    ) -> None:
         """Makes, resets and seeds the pool."""
         import fastrl
 
         self.name = f"fastrl ({num_threads} thread{'s' * (num_threads > 1)})"
+        if backend != "native":
+            self.name = f"backend {backend} of fastrl"
         self.threads, self.num_envs = num_threads, num_envs
-        self._pool: Any = fastrl.make(env_id, num_envs=num_envs, num_threads=num_threads)
+        self._pool: Any = fastrl.make(
+            env_id, num_envs=num_envs, num_threads=num_threads, backend=backend
+        )
         self._pool.reset(seed=0)
         self._actions = random_actions(int(self._pool.single_action_space.n), num_envs, np.int64)
 
@@ -56,11 +62,8 @@ class Ours:
 
     def stats(self) -> dict[str, int] | None:
         """The pool's clocks since it was made; None from a backend without them."""
-        read: Callable[[], dict[str, int]] | None = getattr(self._pool, "stats", None)
-        if read is None:
-            return None
         try:
-            return read()
+            return self._pool.stats()
         except NotImplementedError:
             return None
 
@@ -164,6 +167,7 @@ def peers_of(env_id: str, num_envs: int, num_threads: int) -> tuple[list[Contend
     if family == "ALE":
         makers = [
             ("ale_py", "ale-py", lambda: AleVector(game, num_envs, num_threads)),
+            ("ale_py", "ale-py", lambda: Ours(env_id, num_envs, num_threads, backend="ale")),
             ("envpool", "envpool", lambda: EnvPoolPeer(name, num_envs, num_threads)),
         ]
     elif family == "MinAtar":
@@ -171,7 +175,8 @@ def peers_of(env_id: str, num_envs: int, num_threads: int) -> tuple[list[Contend
     elif env_id == "Catch-v0":
         makers = [("envpool", "envpool", lambda: EnvPoolPeer(env_id, num_envs, num_threads))]
     installed = [make() for module, _, make in makers if find_spec(module) is not None]
-    return installed, [package for module, package, _ in makers if find_spec(module) is None]
+    missing = [package for module, package, _ in makers if find_spec(module) is None]
+    return installed, list(dict.fromkeys(missing))
 
 
 def _snake(game: str) -> str:
