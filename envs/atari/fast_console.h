@@ -148,7 +148,7 @@ struct FastConsole : Console {
       const std::uint32_t now = access.cycle();
       const int reg = access.reg();
       if (reg == TiaAccess::kRead) {
-        due = std::max(due, clock_of(now));
+        due = std::max(due, tia.effective_at(access.value(), now));
         continue;
       }
       due = std::max(due, tia.effective_at(reg, now));
@@ -163,7 +163,7 @@ struct FastConsole : Console {
                            std::span<const TiaAccess> log) noexcept {
     for (const TiaAccess access : log) {
       if (access.reg() == TiaAccess::kRead) {
-        tia.catch_up(painter, clock_of(access.cycle()));
+        tia.catch_up(painter, tia.effective_at(access.value(), access.cycle()));
       } else {
         static_cast<void>(tia.write(painter, access.reg(), access.value(), access.cycle(), true));
       }

@@ -65,6 +65,7 @@ struct Threaded {
   static constexpr std::uint32_t kDeadline = 40000;
   /// Accesses after which a read gives up. Between two writes of handlers are three cycles or more.
   static constexpr std::size_t kMaxReads = 8192;
+  static constexpr std::uint16_t kUnkept = 0x100;
   static constexpr std::size_t kMaxAccesses = kMaxReads + kDeadline / 3 + 4096;
 
   Riot riot;
@@ -94,6 +95,10 @@ struct Threaded {
   Clock frame_start = 0;
   Clock vsync_end = Tia::kNever;
   std::uint8_t vblank = 0;
+  std::array<std::uint16_t, 64> kept{};  ///< What was last written, or kUnkept.
+  bool differs0 = true;                  ///< GRP1 would copy a GRP0 that it has not copied yet.
+  bool differs1 = true;                  ///< And GRP0 a GRP1.
+  TiaAccess touched{0};                  ///< The last access that was not written down, if any.
   bool dumping = false;
   std::int32_t dump_ended = 0;
 
@@ -117,6 +122,7 @@ struct Threaded {
   /// Runs until the frame ends or it has to be given up.
   Stop run() noexcept {
     stop = Stop::kNot;
+    kept.fill(kUnkept);
     resume(*this);
 #ifndef FASTRL_TAIL_CALLS
     while (stop == Stop::kNot) {
@@ -276,12 +282,113 @@ struct Threaded {
   }
 
   // ---- the TIA ----------------------------------------------------------------------------------
-  /// Returns the cycle after the write.
+  /// A write by a plain step. Returns the cycle after it.
   std::uint32_t write_tia(int a, std::uint8_t value, std::uint32_t now) noexcept {
     const int reg = a & 0x3F;
+    forget_kept(reg);
     record(now, reg > Tia::CXCLR ? TiaAccess::kNothing : reg, value);
     if (now > last_cycle) end_frame(value);
     return reg <= Tia::WSYNC ? synchronise(reg, value, now) : now;
+  }
+
+  /// A write by a handler; what changes nothing is not written down.
+  std::uint32_t store_tia(int reg, std::uint8_t value, std::uint32_t now) noexcept {
+    const bool late = now > last_cycle;
+    switch (reg) {
+      case Tia::VSYNC:
+        record_end(now, reg, value);
+        break;
+      case Tia::VBLANK:
+        if (value == vblank && !late) {
+          touch(now, reg);
+          return now;
+        }
+        record(now, reg, value);
+        break;
+      case Tia::GRP0:
+        if (value == kept[Tia::GRP0] && !differs1) {
+          touch(now, reg);
+        } else {
+          differs0 = differs0 || value != kept[Tia::GRP0];
+          differs1 = false;
+          kept[Tia::GRP0] = value;
+          record(now, reg, value);
+        }
+        break;
+      case Tia::GRP1:
+        if (value == kept[Tia::GRP1] && !differs0) {
+          touch(now, reg);
+        } else {
+          differs1 = differs1 || value != kept[Tia::GRP1];
+          differs0 = false;
+          kept[Tia::GRP1] = value;
+          record(now, reg, value);
+        }
+        break;
+      case Tia::ENABL:
+        if (value == kept[Tia::ENABL]) {
+          touch(now, reg);
+        } else {
+          differs0 = true;  // GRP1 has something to do for the ball.
+          kept[Tia::ENABL] = value;
+          record(now, reg, value);
+        }
+        break;
+      case Tia::NUSIZ0:
+      case Tia::NUSIZ1:
+      case Tia::CTRLPF:
+      case Tia::RESP0:
+      case Tia::RESP1:
+      case Tia::RESM0:
+      case Tia::RESM1:
+      case Tia::RESBL:
+      case Tia::RESMP0:
+      case Tia::RESMP1:
+      case Tia::HMOVE:
+      case Tia::CXCLR:
+        record(now, reg, value);
+        break;
+      case Tia::HMCLR:
+        forget_kept(reg);
+        record(now, reg, value);
+        break;
+      default:
+        if (is_kept(reg)) return keep(reg, value, now);
+        touch(now, reg);  // WSYNC, RSYNC, sound, nothing.
+        break;
+    }
+    if (late) [[unlikely]] {
+      record_end(now, TiaAccess::kNothing, 0);
+      end_frame(value);
+    }
+    return reg <= Tia::WSYNC ? synchronise(reg, value, now) : now;
+  }
+
+  /// A write to a register that is_kept.
+  std::uint32_t keep(int reg, std::uint8_t value, std::uint32_t now) noexcept {
+    auto& old = kept[static_cast<std::size_t>(reg)];
+    if (old == value) {
+      touch(now, reg);
+    } else {
+      old = value;
+      record(now, reg, value);
+    }
+    if (now > last_cycle) [[unlikely]] {
+      record_end(now, TiaAccess::kNothing, 0);
+      end_frame(value);
+    }
+    return now;
+  }
+
+  /// Writes that are not known any more to change nothing.
+  void forget_kept(int reg) noexcept {
+    if (reg == Tia::HMCLR) {
+      for (int hm = Tia::HMP0; hm <= Tia::HMBL; ++hm) kept[static_cast<std::size_t>(hm)] = kUnkept;
+    } else {
+      kept[static_cast<std::size_t>(reg)] = kUnkept;
+    }
+    differs0 = true;
+    differs1 = true;
   }
 
   std::uint32_t synchronise(int reg, std::uint8_t value, std::uint32_t now) noexcept {
@@ -318,9 +425,21 @@ struct Threaded {
     accesses[num_accesses++] = TiaAccess::make(now, reg, value);
   }
 
+  /// An access that changes nothing made the picture up to its clock all the same. That can be told
+  /// from the last one before the end of a frame, so that one is kept.
+  void touch(std::uint32_t now, int reg) noexcept {
+    touched = TiaAccess::make(now, TiaAccess::kRead, static_cast<std::uint8_t>(reg));
+  }
+
+  void record_end(std::uint32_t now, int reg, std::uint8_t value) noexcept {
+    if (touched.bits != 0) accesses[num_accesses++] = touched;
+    touched.bits = 0;
+    record(now, reg, value);
+  }
+
   std::uint8_t read_tia(int a, std::uint32_t now, std::uint8_t before) noexcept {
     const std::uint8_t value = host->read_tia(*this, a, now, before);
-    record(now, TiaAccess::kRead, 0);
+    record(now, TiaAccess::kRead, TiaAccess::kNothing);
     if (num_accesses > kMaxReads) stop = Stop::kGaveUp;
     return value;
   }
@@ -517,7 +636,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         t.riot.ram[address & 0x7F] = value;
       } else {  // Games point the stack at ENABL and below to write fast.
         t.last_was_read = true;
-        cycle = t.write_tia(address, value, cycle);
+        cycle = t.store_tia(address & 0x3F, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
           return leave(t, at, cycle, r.a, r.x, r.y);
       }
@@ -542,7 +661,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       cycle += ((operand ^ address) & 0xFF00) != 0 ? 1 : 0;
       value = t.plain_byte(address);
       operate();
-    } else if constexpr (kPlace == Place::kTia || kPlace == Place::kSync) {
+    } else if constexpr (kPlace == Place::kTia || kPlace == Place::kKept) {
       if constexpr (kAccess == Access::kRead) {
         const int before = kForm == Form::kZeroPage ? operand : operand >> 8;
         value = t.read_tia(operand, cycle, static_cast<std::uint8_t>(before));
@@ -551,14 +670,9 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         operate();
       } else if constexpr (kAccess == Access::kWrite) {
         operate();
-        const int reg = operand & 0x3F;
-        t.record(cycle, reg > Tia::CXCLR ? TiaAccess::kNothing : reg, value);
-        if (cycle > t.last_cycle) [[unlikely]]
-          t.end_frame(value);
-        if constexpr (kPlace == Place::kSync) {
-          t.last_was_read = true;
-          cycle = t.synchronise(reg, value, cycle);
-        }
+        t.last_was_read = true;
+        cycle = kPlace == Place::kKept ? t.keep(operand & 0x3F, value, cycle)
+                                       : t.store_tia(operand & 0x3F, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
           return leave(t, at, cycle, r.a, r.x, r.y);
       }
@@ -577,7 +691,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       } else if constexpr (kAccess == Access::kWrite) {
         operate();
         t.last_was_read = true;
-        cycle = t.write_tia(address, value, cycle);
+        cycle = t.store_tia(address & 0x3F, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
           return leave(t, at, cycle, r.a, r.x, r.y);
       } else if constexpr (kAccess == Access::kRead) {
@@ -615,7 +729,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         } else if (kAccess == Access::kWrite && address::is_tia(address)) {
           operate();
           t.last_was_read = true;
-          cycle = t.write_tia(address, value, cycle);
+          cycle = t.store_tia(address & 0x3F, value, cycle);
           if (t.stop != Stop::kNot) [[unlikely]]
             return leave(t, at, cycle, r.a, r.x, r.y);
         } else {
