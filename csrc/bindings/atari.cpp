@@ -89,7 +89,6 @@ AtariEnvOptions read_options(OptionReader& reader) {
   reader("mode", o.mode, AtariEnvOptions::kDefault, kMany);
   reader("difficulty", o.difficulty, AtariEnvOptions::kDefault, kMany);
   reader("ram", o.ram);
-  reader("render", o.render);
   o.repeat_action_probability = six_digits(sticky);
   o.continuous_action_threshold = static_cast<float>(threshold);
   return o;
@@ -121,8 +120,8 @@ std::unique_ptr<AnyPool> make_atari(
         {.game = static_cast<Game>(facts - kGames.begin()), .image = {view.begin(), view.end()}});
   }
   const py::gil_scoped_release released;
-  return std::make_unique<Pool<AtariEnv<Atari>>>(
-      std::move(config), AtariShared<Atari>(chosen, action_set, std::move(inserted)));
+  return std::make_unique<Pool<AtariEnv<FastAtari>>>(
+      std::move(config), AtariShared<FastAtari>(chosen, action_set, std::move(inserted)));
 }
 
 }  // namespace

@@ -20,13 +20,14 @@
 
 #include "csrc/core/env.h"
 #include "envs/atari/atari.h"
+#include "envs/atari/code.h"
 #include "envs/atari/image.h"
 #include "envs/atari/mt19937.h"
 #include "envs/atari/rom.h"
 
 namespace fastrl::envs::atari {
 
-/// The options of AtariVectorEnv, with its names and defaults, and `mode` to `render`.
+/// The options of AtariVectorEnv, with its names and defaults, and `mode` to `ram`.
 struct AtariEnvOptions {
   int frameskip = 4;
   float repeat_action_probability = 0.0F;
@@ -45,8 +46,7 @@ struct AtariEnvOptions {
   bool maxpool = true;
   int mode = kDefault;
   int difficulty = kDefault;
-  bool ram = false;     ///< An observation is the console's memory instead of its screen.
-  bool render = false;  ///< Draw what `render` shows, also when observations do not need it.
+  bool ram = false;  ///< An observation is the console's memory instead of its screen.
 
   static constexpr int kDefault = -1;
 };
@@ -65,7 +65,8 @@ class AtariShared {
   struct Title {
     Game game;
     std::vector<std::uint8_t> image;
-    Rom rom;
+    std::unique_ptr<const Code> code;
+    Rom rom;  ///< Points into the two.
     const Palette* palette;
     int height;  ///< Lines on the screen.
     Resize resize;
@@ -82,14 +83,13 @@ class AtariShared {
     for (const Title& title : titles_) screen_size_ = std::max(screen_size_, size_of_screen(title));
   }
   AtariShared(AtariShared&&) noexcept = default;
-  AtariShared(const AtariShared&) = delete;  // Title::rom points into Title::image.
+  AtariShared(const AtariShared&) = delete;
   AtariShared& operator=(AtariShared&&) = delete;
   AtariShared& operator=(const AtariShared&) = delete;
   ~AtariShared() = default;
 
   [[nodiscard]] const AtariEnvOptions& options() const noexcept { return options_; }
   [[nodiscard]] const std::vector<Title>& titles() const noexcept { return titles_; }
-  [[nodiscard]] bool draws() const noexcept { return !options_.ram || options_.render; }
 
   // ---- shapes -----------------------------------------------------------------------------------
   [[nodiscard]] int num_actions() const noexcept { return static_cast<int>(actions_.size()); }
@@ -169,7 +169,8 @@ class AtariShared {
     }
     check("mode", options_.mode, facts.modes, name);
     check("difficulty", options_.difficulty, facts.difficulties, name);
-    const Rom rom{.image = cartridge.image, .properties = facts.properties};
+    auto code = std::make_unique<const Code>(cartridge.image, facts.properties.scheme);
+    const Rom rom{.image = cartridge.image, .properties = facts.properties, .code = code.get()};
     const auto probe = std::make_unique<Machine>();
     probe->console.power_on(rom);
     const bool pal = probe->console.tia.pal;
@@ -185,6 +186,7 @@ class AtariShared {
     }
     return {.game = cartridge.game,
             .image = std::move(cartridge.image),
+            .code = std::move(code),
             .rom = rom,
             .palette = pal ? &kPalPalette : &kNtscPalette,
             .height = height,
@@ -239,13 +241,12 @@ class AtariEnv {
     if (seeded_) load(lent);
     machine_.reset(rom);
     int noops = draw_noops(options.noop_max);
-    const bool draws = lent.shared.draws();
     if (options.use_fire_reset && lent.shared.has_action(kFire)) {
       --noops;
-      static_cast<void>(machine_.act(rom, kFire, 1.0F, draws && noops <= 0));
+      static_cast<void>(machine_.act(rom, kFire, 1.0F, !options.ram && noops <= 0));
     }
     for (; noops > 0; --noops) {
-      static_cast<void>(machine_.act(rom, actions::kNoop, 1.0F, draws && noops == 1));
+      static_cast<void>(machine_.act(rom, actions::kNoop, 1.0F, !options.ram && noops == 1));
       if (machine_.terminal()) machine_.reset(rom);
     }
     std::ranges::fill(lent.memory, std::uint8_t{0});
@@ -266,8 +267,7 @@ class AtariEnv {
     // A game that ends leaves the screens as they were captured before: those of the last step too.
     for (int left = options.frameskip; left > 0 && !over; --left) {
       const bool captured = !options.ram && left <= num_captured;
-      const bool seen = captured || (options.render && left == 1);
-      reward += machine_.act(title(lent).rom, number, action.strength, seen);
+      reward += machine_.act(title(lent).rom, number, action.strength, captured);
       ++elapsed_;
       life_lost = machine_.lives() < lives_ && machine_.lives() > 0;
       over = machine_.terminal() || elapsed_ >= options.max_num_frames_per_episode ||
@@ -383,6 +383,6 @@ class AtariEnv {
   std::int32_t lives_ = 0;  ///< After the last step.
 };
 
-static_assert(HostedEnv<AtariEnv<Atari>>);
+static_assert(HostedEnv<AtariEnv<PlainAtari>> && HostedEnv<AtariEnv<FastAtari>>);
 
 }  // namespace fastrl::envs::atari

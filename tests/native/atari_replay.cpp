@@ -9,6 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <optional>
+#include <random>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -17,6 +21,7 @@
 #include <vector>
 
 #include "envs/atari/atari.h"
+#include "envs/atari/code.h"
 #include "envs/atari/m6507.h"
 
 namespace py = pybind11;
@@ -92,11 +97,19 @@ void bind_processor(py::module_& module) {
           });
 }
 
-/// A game and its cartridge.
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
+
+/// What ALEInterface says besides memory and screen: lives, terminal, truncated, frame number,
+/// episode frame number.
+using Counts = std::tuple<int, bool, bool, int, int>;
+
+/// A game and its cartridge, on one of the consoles.
+template <typename Machine>
 struct Session {
   std::vector<std::uint8_t> image;
+  std::optional<Code> code;
   Rom rom;
-  Atari atari;
+  Machine atari;
 
   /// `known`: the image is the one that games.json has facts for.
   Session(const std::string& name, const py::bytes& bytes, bool known,
@@ -107,18 +120,98 @@ struct Session {
     image.assign(view.begin(), view.end());
     rom = {image, known ? facts->properties : Properties{}};
     if (image.size() < size_of(rom.properties.scheme)) throw std::invalid_argument("too short");
+    code.emplace(image, rom.properties.scheme);
+    rom.code = &*code;
     atari.load(rom, static_cast<Game>(facts - kGames.begin()), options);
   }
   Session(const Session&) = delete;
 
-  int act(int action, float strength) { return atari.act(rom, action, strength); }
+  int act(int action, float strength, bool seen) { return atari.act(rom, action, strength, seen); }
   void reset() {
     atari.reset(rom);
     if (atari.mode_not_found) throw std::runtime_error("the mode was not found");
   }
+
+  [[nodiscard]] std::span<const std::uint8_t> screen() {
+    return {atari.screen(), static_cast<std::size_t>(atari.height()) * Tia::kWidth};
+  }
+  [[nodiscard]] Counts counts() const {
+    return {atari.lives(), atari.terminal(), atari.truncated(), atari.total_frames,
+            atari.episode_frames};
+  }
+
+  /// Where this console and the reference part: nothing, or one line.
+  [[nodiscard]] std::string difference(const Bytes& ram, const Bytes& picture,
+                                       const Counts& expected) {
+    const auto same = [](const Bytes& theirs, std::span<const std::uint8_t> ours) {
+      return std::ranges::mismatch(
+          std::span(theirs.data(), static_cast<std::size_t>(theirs.size())), ours);
+    };
+    const std::span<const std::uint8_t> memory = atari.ram();
+    if (const auto [theirs, ours] = same(ram, memory); ours != memory.end()) {
+      return "RAM at " + std::to_string(128 + (ours - memory.begin())) + " is " +
+             std::to_string(*ours) + ", not " + std::to_string(*theirs);
+    }
+    const std::span<const std::uint8_t> shown = screen();
+    if (picture.ndim() != 2 || picture.shape(1) != Tia::kWidth ||
+        picture.shape(0) != atari.height()) {
+      return "the screen is " + std::to_string(atari.height()) + " rows high";
+    }
+    if (const auto [theirs, ours] = same(picture, shown); ours != shown.end()) {
+      const auto at = ours - shown.begin();
+      return "the screen at row " + std::to_string(at / Tia::kWidth) + ", column " +
+             std::to_string(at % Tia::kWidth) + " is " + std::to_string(*ours) + ", not " +
+             std::to_string(*theirs);
+    }
+    if (counts() != expected) {
+      return "lives, terminal, truncated, frame, episode frame are " + text(counts()) + ", not " +
+             text(expected);
+    }
+    return "";
+  }
+
+ private:
+  static std::string text(const Counts& counts) { return py::str(py::cast(counts)); }
 };
 
-using Bytes = py::array_t<std::uint8_t>;
+/// Plays held random actions on both consoles and says where they part, if they do: after every
+/// frame in memory, registers, clock and latches, and on the frames that somebody looks at in the
+/// picture. The fast console is told at random which frames will be seen, and not the truth.
+std::string part(const std::string& game, const py::bytes& image, bool known, int num_frames,
+                 std::uint32_t seed) {
+  AtariOptions options;
+  options.seed = seed;
+  const auto plain = std::make_unique<Session<PlainAtari>>(game, image, known, options);
+  const auto fast = std::make_unique<Session<FastAtari>>(game, image, known, options);
+  const Console& expected = plain->atari.console;
+  const FastConsole& found = fast->atari.console;
+  std::mt19937 draws(seed);
+  int action = 0;
+  for (int frame = 0; frame < num_frames; ++frame) {
+    if (draws() % 8 == 0) action = static_cast<int>(draws() % actions::kNumActions);
+    const std::string where = "frame " + std::to_string(frame) + ": ";
+    if (plain->act(action, 1.0F, true) != fast->act(action, 1.0F, draws() % 2 == 0)) {
+      return where + "reward";
+    }
+    if (plain->counts() != fast->counts()) return where + "counts";
+    if (expected.riot.ram != found.riot.ram) return where + "RAM";
+    const auto state = [](const Console& c) {
+      return std::tuple(c.cycle, c.bus, c.last_was_read, c.cpu.pc, c.cpu.a, c.cpu.x, c.cpu.y,
+                        c.cpu.sp, c.cpu.p, c.cpu.jammed, c.cart.bank, c.cart.slices, c.cart.ram,
+                        c.tia.collisions, c.tia.positions, c.tia.drawn, c.tia.frame_open,
+                        c.tia.current_lines, c.riot.timer, c.riot.written_at);
+    };
+    if (state(expected) != state(found)) return where + "registers";
+    if (draws() % 3 != 0 && !std::ranges::equal(plain->screen(), fast->screen())) {
+      return where + "screen";
+    }
+    if (plain->atari.terminal() || draws() % 500 == 0) {
+      plain->reset();
+      fast->reset();
+    }
+  }
+  return "";
+}
 
 std::vector<int> members(std::uint32_t set) {
   std::vector<int> all;
@@ -126,6 +219,44 @@ std::vector<int> members(std::uint32_t set) {
     if (actions::is_in(action, set)) all.push_back(action);
   }
   return all;
+}
+
+template <typename Machine>
+void bind_machine(py::module_& module, const char* name) {
+  using Played = Session<Machine>;
+  py::class_<Played>(module, name)
+      .def(py::init<const std::string&, const py::bytes&, bool, const AtariOptions&>())
+      .def("act", &Played::act, py::arg("action"), py::arg("strength") = 1.0F,
+           py::arg("seen") = true)
+      .def("reset", &Played::reset)
+      .def("ram",
+           [](const Played& self) {
+             const auto ram = self.atari.ram();
+             return Bytes(static_cast<py::ssize_t>(ram.size()), ram.data());
+           })
+      .def("screen",
+           [](Played& self) {
+             return Bytes({self.atari.height(), Tia::kWidth}, self.atari.screen());
+           })
+      .def("counts", &Played::counts)
+      .def("difference", &Played::difference, py::arg("ram").noconvert(),
+           py::arg("screen").noconvert(), py::arg("counts"))
+      .def("save",
+           [](const Played& self) {
+             return py::bytes(reinterpret_cast<const char*>(&self.atari), sizeof(Machine));
+           })
+      .def("restore",
+           [](Played& self, const py::bytes& saved) {
+             const std::string_view bytes = saved;
+             if (bytes.size() != sizeof(Machine)) throw std::invalid_argument("another size");
+             std::memcpy(&self.atari, bytes.data(), sizeof(Machine));
+           })
+      .def_property(
+          "mode", [](const Played& self) { return self.atari.mode; },
+          [](Played& self, int mode) { self.atari.mode = mode; })
+      .def_property(
+          "difficulty", [](const Played& self) { return self.atari.difficulty; },
+          [](Played& self, int difficulty) { self.atari.difficulty = difficulty; });
 }
 
 void bind_games(py::module_& module) {
@@ -138,43 +269,10 @@ void bind_games(py::module_& module) {
       .def_readwrite("truncate_on_loss_of_life", &AtariOptions::truncate_on_loss_of_life)
       .def_readwrite("reward_min", &AtariOptions::reward_min)
       .def_readwrite("reward_max", &AtariOptions::reward_max);
-  py::class_<Session>(module, "Session")
-      .def(py::init<const std::string&, const py::bytes&, bool, const AtariOptions&>())
-      .def("act", &Session::act, py::arg("action"), py::arg("strength") = 1.0F)
-      .def("reset", &Session::reset)
-      .def("ram",
-           [](const Session& self) {
-             const auto ram = self.atari.ram();
-             return Bytes(static_cast<py::ssize_t>(ram.size()), ram.data());
-           })
-      .def("screen",
-           [](const Session& self) {
-             return Bytes({self.atari.height(), Tia::kWidth}, self.atari.screen());
-           })
-      .def("lives", [](const Session& self) { return self.atari.lives(); })
-      .def("terminal", [](const Session& self) { return self.atari.terminal(); })
-      .def("truncated", [](const Session& self) { return self.atari.truncated(); })
-      .def("frames",
-           [](const Session& self) {
-             return std::pair(self.atari.total_frames, self.atari.episode_frames);
-           })
-      .def("pal", [](const Session& self) { return self.atari.console.tia.pal; })
-      .def("save",
-           [](const Session& self) {
-             return py::bytes(reinterpret_cast<const char*>(&self.atari), sizeof(Atari));
-           })
-      .def("restore",
-           [](Session& self, const py::bytes& saved) {
-             const std::string_view bytes = saved;
-             if (bytes.size() != sizeof(Atari)) throw std::invalid_argument("another size");
-             std::memcpy(&self.atari, bytes.data(), sizeof(Atari));
-           })
-      .def_property(
-          "mode", [](const Session& self) { return self.atari.mode; },
-          [](Session& self, int mode) { self.atari.mode = mode; })
-      .def_property(
-          "difficulty", [](const Session& self) { return self.atari.difficulty; },
-          [](Session& self, int difficulty) { self.atari.difficulty = difficulty; });
+  bind_machine<PlainAtari>(module, "plain");
+  bind_machine<FastAtari>(module, "fast");
+  module.def("part", &part, py::arg("game"), py::arg("image"), py::arg("known"),
+             py::arg("num_frames"), py::arg("seed"));
   py::dict games;
   for (const GameFacts& facts : kGames) {
     py::dict entry;

@@ -5,7 +5,10 @@ from types import ModuleType
 import native_module
 from native_module import ROOT
 
-__all__ = ["ROOT", "build"]
+__all__ = ["MACHINES", "ROOT", "build"]
+
+MACHINES = ("plain", "fast")
+"""The consoles there are: classes of the module."""
 
 
 def build() -> ModuleType:

@@ -1,24 +1,27 @@
 """The native Atari 2600 in lockstep with ale-py, frame by frame.
 
-ale-py is a black box: it is given a cartridge, a seed and actions, and after every frame memory,
-screen, reward, lives, end and frame counters must be the same bytes. Nothing is synchronised and
-nothing has a tolerance. `make test` plays one game of every cartridge type and controller;
-the slow tests play all 104 games and every mode.
+lockstep.py says what is compared. `make test` plays one game of every cartridge type and controller
+and begins all 104; the slow tests play every mode of all of them (atari_exactness.py).
 """
 
-import hashlib
-import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from ale_py import ALEInterface, LoggerMode, roms
-from atari_native import ROOT, build
+from atari_exactness import Check, run_game
+from atari_native import MACHINES, build
+from atari_vectors import GAMES, Native, differences, golden_rows, read
+from lockstep import Pair, held_actions, rom_path
 
-GAMES = sorted(json.loads((ROOT / "envs/atari/games.json").read_text())["games"])
+CONSOLE_VECTORS = read("atari_console.json")
+
+
+@pytest.fixture(params=MACHINES)
+def machine(request: pytest.FixtureRequest) -> str:
+    """Every test runs on every console."""
+    return request.param
+
 
 # A game for every cartridge type, controller and oddity that a game is known to use.
 CORNERS = {
@@ -40,172 +43,61 @@ CORNERS = {
 }
 
 
-class Pair:
-    """Both machines, loaded alike; every method does the same to both and compares them."""
-
-    def __init__(self, game: str, image: Path | None = None, **options: Any) -> None:
-        known = image is None
-        path = image or Path(roms.get_rom_path(game))
-        settings = {"random_seed": 123, "repeat_action_probability": 0.25, "frame_skip": 1}
-        settings |= options
-
-        ALEInterface.setLoggerMode(LoggerMode.Error)
-        self.theirs = ALEInterface()
-        native_options = build().Options()
-        for name, value in settings.items():
-            match value:
-                case bool():
-                    self.theirs.setBool(name, value)
-                case int():
-                    self.theirs.setInt(name, value)
-                case float():
-                    self.theirs.setFloat(name, value)
-            setattr(native_options, "seed" if name == "random_seed" else name, value)
-        self.theirs.loadROM(str(path))
-        self.ours = build().Session(game, path.read_bytes(), known, native_options)
-        self.where = f"{game} after load"
-        self.frames = 0
-        self.compare()
-        if known:
-            self.compare_facts(game, path)
-
-    def compare_facts(self, game: str, path: Path) -> None:
-        facts = build().games[game]
-        assert hashlib.md5(path.read_bytes()).hexdigest() == facts["md5"]
-        minimal = [action.value for action in self.theirs.getMinimalActionSet()]
-        legal = [action.value for action in self.theirs.getLegalActionSet()]
-        assert (minimal, legal) == (facts["minimal_actions"], facts["legal_actions"]), game
-        assert self.theirs.getAvailableModes() == facts["modes"], game
-        assert self.theirs.getAvailableDifficulties() == facts["difficulties"], game
-
-    def compare(self) -> None:
-        theirs, ours = self.theirs, self.ours
-        assert theirs.getRAM().tobytes() == ours.ram().tobytes(), f"{self.where}: RAM"
-        ours_screen, screen = ours.screen(), theirs.getScreen()
-        assert screen.shape == ours_screen.shape, f"{self.where}: size of the screen"
-        if not np.array_equal(screen, ours_screen):
-            y, x = np.argwhere(screen != ours_screen)[0]
-            raise AssertionError(f"{self.where}: screen from row {y}, column {x}")
-        state = (theirs.lives(), theirs.game_over(with_truncation=False), theirs.game_truncated())
-        assert state == (ours.lives(), ours.terminal(), ours.truncated()), self.where
-        frames = (theirs.getFrameNumber(), theirs.getEpisodeFrameNumber())
-        assert frames == ours.frames(), f"{self.where}: frame numbers"
-
-    def act(self, action: int, strength: float = 1.0) -> None:
-        self.frames += 1
-        self.where = f"{self.where.split()[0]} frame {self.frames}"
-        theirs = self.theirs.act(action, strength)
-        assert theirs == self.ours.act(action, strength), f"{self.where}: reward"
-        self.compare()
-
-    def reset(self) -> None:
-        self.where = f"{self.where.split()[0]} reset after frame {self.frames}"
-        self.theirs.reset_game()
-        self.ours.reset()
-        self.compare()
-
-    def set_mode(self, mode: int) -> None:
-        self.theirs.setMode(mode)
-        self.ours.mode = mode
-
-    def set_difficulty(self, difficulty: int) -> None:
-        self.theirs.setDifficulty(difficulty)
-        self.ours.difficulty = difficulty
-
-    @property
-    def over(self) -> bool:
-        return self.theirs.game_over()
-
-    def play(self, num_frames: int, seed: int, strength: float = 1.0) -> None:
-        """Random actions out of all 18, each held for a while; a reset when the game is over."""
-        for action in held_actions(seed, num_frames):
-            self.act(action, strength)
-            if self.over:
-                self.reset()
-
-
-def held_actions(seed: int, num_frames: int) -> Iterator[int]:
-    source = random.Random(seed)
-    action, left = 0, 0
-    for _ in range(num_frames):
-        if left == 0:
-            action, left = source.randrange(18), source.choice((1, 2, 4, 8, 16, 30))
-        left -= 1
-        yield action
-
-
 @pytest.mark.parametrize("game", CORNERS)
-def test_a_game_of_every_kind_is_the_one_ale_plays(game: str) -> None:
-    Pair(game).play(240, seed=1)
+def test_a_game_of_every_kind_is_the_one_ale_plays(game: str, machine: str) -> None:
+    Pair(game, machine=machine).play(240, seed=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sticky", [0.25, 0.0])
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("game", GAMES)
-def test_every_game_is_the_one_ale_plays(game: str, sticky: float) -> None:
-    pair = Pair(game, repeat_action_probability=sticky)
-    pair.play(5000, seed=2)
+def test_every_mode_and_difficulty_of_a_game_is_the_one_ale_plays(game: str, machine: str) -> None:
+    assert run_game(machine, game) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
-def test_every_mode_and_difficulty_is_the_one_ale_plays(game: str) -> None:
-    pair = Pair(game)
-    facts = build().games[game]
-    modes, difficulties = facts["modes"], facts["difficulties"]
-    for i, mode in enumerate(modes if game != "video_cube" else modes[::10]):
-        pair.set_mode(mode)
-        pair.set_difficulty(difficulties[i % len(difficulties)])
-        pair.reset()
-        pair.play(300, seed=mode)
+def test_a_game_begins_with_the_numbers_of_ale(game: str, machine: str) -> None:
+    def load(game: str, **settings: Any) -> Native:
+        return Native(game, machine, **settings)
+
+    expected = CONSOLE_VECTORS[game]
+    first = {**expected, "rows": expected["rows"][:2]}
+    assert list(differences(first, golden_rows(load, game, 60))) == []
 
 
 @pytest.mark.parametrize(
     ("game", "mode", "difficulty"),
     [("adventure", 2, 3), ("berzerk", 3, 0), ("double_dunk", 5, 0), ("klax", 1, 0), ("pong", 1, 3)],
 )
-def test_a_mode_is_chosen_as_ale_chooses_it(game: str, mode: int, difficulty: int) -> None:
-    pair = Pair(game)
+def test_a_mode_is_chosen_as_ale_chooses_it(
+    game: str, mode: int, difficulty: int, machine: str
+) -> None:
+    pair = Pair(game, machine=machine)
     pair.set_mode(mode)
     pair.set_difficulty(difficulty)
     pair.reset()
     pair.play(60, seed=3)
 
 
-def test_frame_skip_and_reward_limits_are_those_of_ale() -> None:
-    Pair("boxing", frame_skip=5, reward_min=-1, reward_max=1).play(120, seed=4)
+def test_frame_skip_and_reward_limits_are_those_of_ale(machine: str) -> None:
+    Pair("boxing", machine=machine, frame_skip=5, reward_min=-1, reward_max=1).play(120, seed=4)
 
 
-def test_the_frame_limit_is_that_of_ale() -> None:
-    Pair("pong", max_num_frames_per_episode=50).play(120, seed=5)
+def test_the_frame_limit_is_that_of_ale(machine: str) -> None:
+    Pair("pong", machine=machine, max_num_frames_per_episode=50).play(120, seed=5)
 
 
-def test_losing_a_life_truncates_as_in_ale() -> None:
-    Pair("assault", truncate_on_loss_of_life=True, frame_skip=4).play(250, seed=6)
+def test_losing_a_life_truncates_as_in_ale(machine: str) -> None:
+    Pair("assault", machine=machine, truncate_on_loss_of_life=True, frame_skip=4).play(250, seed=6)
 
 
-def test_a_paddle_turns_as_far_as_in_ale() -> None:
-    Pair("kaboom", repeat_action_probability=0.0).play(120, seed=7, strength=0.7)
+def test_a_paddle_turns_as_far_as_in_ale(machine: str) -> None:
+    Pair("kaboom", machine=machine, repeat_action_probability=0.0).play(120, seed=7, strength=0.7)
 
 
 @pytest.mark.parametrize("game", ["pong", "pitfall2", "elevator_action"])
-def test_a_restored_snapshot_plays_on_as_if_never_left(game: str) -> None:
-    image = Path(roms.get_rom_path(game)).read_bytes()
-    session = build().Session(game, image, True, build().Options())
-    saved = session.save()
-
-    def play() -> list[bytes]:
-        return [
-            bytes([session.act(action) & 0xFF])
-            + session.ram().tobytes()
-            + session.screen().tobytes()
-            for action in held_actions(8, 60)
-        ]
-
-    first = play()
-    session.restore(saved)
-
-    assert play() == first
+def test_a_restored_snapshot_plays_on_as_if_never_left(game: str, machine: str) -> None:
+    assert Check(machine, game, "snapshot", "60 acts", frames=60).run()["ok"]
 
 
 # Programs of our own. ale-py takes any 4 KB image whose file has the name of a game it knows.
@@ -281,11 +173,11 @@ COLUMN_SIZES += [2, 2, 2, 2, 2, 2, 2, 2, 1, 3, 1, 3, 3, 3, 3, 3]
 SIZES = {opcode: COLUMN_SIZES[opcode & 0x1F] for opcode in range(256)}
 
 
-def play_program(seed: int, folder: Path, num_frames: int) -> None:
+def play_program(machine: str, seed: int, folder: Path, num_frames: int) -> None:
     image = folder / "krull.bin"
     image.write_bytes(random_program(seed))
-    pair = Pair("krull", image, repeat_action_probability=0.0)
-    pair.where = f"program-{seed}"
+    pair = Pair("krull", image, machine, repeat_action_probability=0.0)
+    pair.game = f"program {seed}"
     for action in held_actions(seed, num_frames):
         pair.act(action)
         if pair.over:
@@ -293,12 +185,41 @@ def play_program(seed: int, folder: Path, num_frames: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_random_program_runs_as_in_ale(seed: int, tmp_path: Path) -> None:
-    play_program(seed, tmp_path, 10)
+def test_a_random_program_runs_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 10)
+
+
+# The fast console against the plain one: more than ale-py shows, and frames that nobody looks at.
+
+
+def where_consoles_part(game: str, num_frames: int, seed: int) -> str:
+    return build().part(game, rom_path(game).read_bytes(), True, num_frames, seed)
+
+
+@pytest.mark.parametrize("game", CORNERS)
+def test_the_fast_console_of_a_game_of_every_kind_is_the_plain_one(game: str) -> None:
+    assert where_consoles_part(game, 400, seed=11) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("game", GAMES)
+def test_the_fast_console_of_every_game_is_the_plain_one(game: str) -> None:
+    assert where_consoles_part(game, 5000, seed=12) == ""
+
+
+def test_the_fast_console_runs_random_programs_as_the_plain_one() -> None:
+    for seed in range(2000, 2060):
+        assert build().part("krull", random_program(seed), False, 40, seed) == "", seed
+
+
+@pytest.mark.slow
+def test_the_fast_console_runs_many_random_programs_as_the_plain_one() -> None:
+    for seed in range(3000, 5000):
+        assert build().part("krull", random_program(seed), False, 40, seed) == "", seed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", range(20))
-def test_many_random_programs_run_as_in_ale(batch: int, tmp_path: Path) -> None:
+def test_many_random_programs_run_as_in_ale(batch: int, tmp_path: Path, machine: str) -> None:
     for seed in range(1000 + 50 * batch, 1050 + 50 * batch):
-        play_program(seed, tmp_path, 20)
+        play_program(machine, seed, tmp_path, 20)
