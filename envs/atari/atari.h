@@ -240,7 +240,6 @@ struct BasicAtari {
 
 using PlainAtari = BasicAtari<Console>;
 using FastAtari = BasicAtari<FastConsole>;
-using Atari = PlainAtari;
 
 static_assert(std::is_trivially_copyable_v<PlainAtari>);
 static_assert(sizeof(PlainAtari) < 100 * 1024);

@@ -66,7 +66,7 @@ class AtariShared {
     Game game;
     std::vector<std::uint8_t> image;
     std::unique_ptr<const Code> code;
-    Rom rom;  ///< Points into the two.
+    Rom rom;  ///< Points to image and code.
     const Palette* palette;
     int height;  ///< Lines on the screen.
     Resize resize;

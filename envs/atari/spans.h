@@ -49,11 +49,6 @@ struct Columns {
   }
 
   [[nodiscard]] constexpr bool any() const noexcept { return (left | middle | right) != 0; }
-  /// Columns 8 * group and the seven to the right of it.
-  [[nodiscard]] constexpr std::uint8_t group(int group) const noexcept {
-    const std::uint64_t word = group < 8 ? left : group < 16 ? middle : right;
-    return static_cast<std::uint8_t>(word >> static_cast<unsigned>((group & 7) * 8));
-  }
 
   friend constexpr Columns operator&(const Columns& a, const Columns& b) noexcept {
     return {a.left & b.left, a.middle & b.middle, a.right & b.right};
@@ -110,15 +105,15 @@ struct SpanPainter {
       const Tia::Things on = tia.shown();
       if (!kPixels && (Tia::kCollisions[on] & ~tia.collisions) == 0) return;
       std::array<Columns, 6> at;  // By object, then the playfield.
+      if ((on & Tia::kHasP0) != 0) at[Tia::kP0] = player(tia, 0);
+      if ((on & Tia::kHasP1) != 0) at[Tia::kP1] = player(tia, 1);
+      if ((on & Tia::kHasM0) != 0) at[Tia::kM0] = missile(tia, 0);
+      if ((on & Tia::kHasM1) != 0) at[Tia::kM1] = missile(tia, 1);
+      if ((on & Tia::kHasBall) != 0) at[Tia::kBall] = ball(tia);
+      if ((on & Tia::kHasPlayfield) != 0) at[kPlayfield] = playfield(tia);
       const Columns span = Columns::range(first, count);
-      if ((on & Tia::kHasP0) != 0) at[Tia::kP0] = player(tia, 0) & span;
-      if ((on & Tia::kHasP1) != 0) at[Tia::kP1] = player(tia, 1) & span;
-      if ((on & Tia::kHasM0) != 0) at[Tia::kM0] = missile(tia, 0) & span;
-      if ((on & Tia::kHasM1) != 0) at[Tia::kM1] = missile(tia, 1) & span;
-      if ((on & Tia::kHasBall) != 0) at[Tia::kBall] = ball(tia) & span;
-      if ((on & Tia::kHasPlayfield) != 0) at[kPlayfield] = playfield(tia) & span;
-      if constexpr (kCollisions) collide(tia, on, at);
-      if constexpr (kPixels) draw(tia, on, at, frame + pen - first, first, count);
+      if constexpr (kCollisions) collide(tia, on, at, span);
+      if constexpr (kPixels) draw(tia, on, at, span, frame + pen - first, first, count);
     }
   }
 
@@ -195,26 +190,25 @@ struct SpanPainter {
     return spans::kFourTimes[(cells >> 16U) & 0xFU];
   }
 
-  static void collide(Tia& tia, Tia::Things on, const std::array<Columns, 6>& at) noexcept {
+  static void collide(Tia& tia, Tia::Things on, const std::array<Columns, 6>& at,
+                      const Columns& span) noexcept {
     unsigned open = Tia::kCollisions[on] & ~static_cast<unsigned>(tia.collisions);
     for (; open != 0; open &= open - 1) {
       const auto latch = static_cast<std::size_t>(std::countr_zero(open));
       const Tia::Things pair = Tia::kPairs[latch];
       const auto one = static_cast<std::size_t>(std::countr_zero(pair));
       const auto other = static_cast<std::size_t>(std::bit_width(pair)) - 1;
-      if ((at[one] & at[other]).any()) {
+      if ((at[one] & at[other] & span).any()) {
         tia.collisions = static_cast<std::uint16_t>(tia.collisions | (1U << latch));
       }
     }
   }
 
   static void draw(const Tia& tia, Tia::Things on, const std::array<Columns, 6>& at,
-                   std::uint8_t* row, int first, int count) noexcept {
+                   const Columns& span, std::uint8_t* row, int first, int count) noexcept {
     const auto [p0, p1, pf, bk] = tia.colours;
-    if (on == 0) {
-      std::memset(row + first, bk, static_cast<std::size_t>(count));
-      return;
-    }
+    std::memset(row + first, bk, static_cast<std::size_t>(count));
+    if (on == 0) return;
     // Which columns have the colours of P0, P1 and the playfield.
     const Columns zero = at[Tia::kP0] | at[Tia::kM0];
     const Columns one = at[Tia::kP1] | at[Tia::kM1];
@@ -236,35 +230,40 @@ struct SpanPainter {
       of_p1 = one & ~zero;
       of_pf = (at[kPlayfield] | at[Tia::kBall]) & ~(zero | one);
     }
-    const std::uint64_t background = eight(bk);
-    const std::uint64_t to_p0 = background ^ eight(p0);
-    const std::uint64_t to_p1 = background ^ eight(p1);
-    const std::uint64_t to_pf = background ^ eight(pf);
-    const int end = first + count;
-    for (int group = first / 8; group * 8 < end; ++group) {
-      std::uint64_t pixels = background;
-      pixels ^= to_p0 & spans::kBytes[of_p0.group(group)];
-      pixels ^= to_p1 & spans::kBytes[of_p1.group(group)];
-      pixels ^= to_pf & spans::kBytes[of_pf.group(group)];
-      store(row, group * 8, pixels, first, end);
+    const Colours change{eight(p0) ^ eight(bk), eight(p1) ^ eight(bk), eight(pf) ^ eight(bk)};
+    of_p0 = of_p0 & span;
+    of_p1 = of_p1 & span;
+    of_pf = of_pf & span;
+    recolour(row, of_p0.left, of_p1.left, of_pf.left, change);
+    recolour(row + 64, of_p0.middle, of_p1.middle, of_pf.middle, change);
+    recolour(row + 128, of_p0.right, of_p1.right, of_pf.right, change);
+  }
+
+  /// What to XOR a background pixel with, eight at a time.
+  struct Colours {
+    std::uint64_t p0;
+    std::uint64_t p1;
+    std::uint64_t pf;
+  };
+
+  /// Eight pixels at a time, where there are any that are not background.
+  static void recolour(std::uint8_t* pixels, std::uint64_t p0, std::uint64_t p1, std::uint64_t pf,
+                       const Colours& change) noexcept {
+    std::uint64_t left = p0 | p1 | pf;
+    while (left != 0) {
+      const auto first = static_cast<unsigned>(std::countr_zero(left)) & ~7U;
+      std::uint64_t eight_pixels = 0;
+      std::memcpy(&eight_pixels, pixels + first, sizeof(eight_pixels));
+      eight_pixels ^= change.p0 & spans::kBytes[(p0 >> first) & 0xFFU];
+      eight_pixels ^= change.p1 & spans::kBytes[(p1 >> first) & 0xFFU];
+      eight_pixels ^= change.pf & spans::kBytes[(pf >> first) & 0xFFU];
+      std::memcpy(pixels + first, &eight_pixels, sizeof(eight_pixels));
+      left &= ~(std::uint64_t{0xFF} << first);
     }
   }
 
   static constexpr std::uint64_t eight(std::uint8_t colour) noexcept {
     return colour * 0x0101010101010101U;
-  }
-
-  /// Those of eight pixels that lie in [first, end).
-  static void store(std::uint8_t* row, int x, std::uint64_t pixels, int first, int end) noexcept {
-    if (x < first || x + 8 > end) {
-      std::uint64_t inside = ~std::uint64_t{0};
-      if (x < first) inside <<= static_cast<unsigned>(first - x) * 8;
-      if (x + 8 > end) inside &= ~std::uint64_t{0} >> (static_cast<unsigned>(x + 8 - end) * 8);
-      std::uint64_t old = 0;
-      std::memcpy(&old, row + x, sizeof(old));
-      pixels = old ^ (inside & (old ^ pixels));
-    }
-    std::memcpy(row + x, &pixels, sizeof(pixels));
   }
 };
 
