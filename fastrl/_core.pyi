@@ -137,7 +137,7 @@ def gae(rewards: numpy.ndarray, values: numpy.ndarray, next_values: numpy.ndarra
     """
     Fills out (T, N) float32 with generalized advantage estimates; see fastrl.ops.gae.
     """
-def make_atari(config: PoolConfig, cartridges: collections.abc.Sequence[tuple[str, bytes]], action_set: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], options: dict) -> Pool:
+def make_atari(config: PoolConfig, cartridges: collections.abc.Sequence[tuple[str, bytes]], action_set: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], options: dict[str, typing.Any]) -> Pool:
     """
     A pool whose environment i plays cartridge i % len(cartridges): (name, image). The images must be those of the games' md5. `action_set`: what action i does.
     """

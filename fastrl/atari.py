@@ -113,7 +113,7 @@ class AtariOptions(AleOptions):
     obs_type: Literal["screen", "ram"] = "screen"
     """ram: an observation is the console's memory, (128,) or (stack, 128), and nothing is drawn."""
     render_mode: Literal["rgb_array"] | None = None
-    """rgb_array: `render` works with RAM observations too, at the price of drawing."""
+    """For `gymnasium.make_vec`; it changes nothing: `render` always works."""
     rom_path: str | Path | None = None
     """An image of the game's ROM; None: the one that ale-py ships."""
 
@@ -198,14 +198,12 @@ def make_atari(ids: Sequence[str], config: _core.PoolConfig, **options: Any) -> 
         value = getattr(chosen, name)
         passed[name] = -1 if value is None else value
     passed["ram"] = chosen.obs_type == "ram"
-    passed["render"] = chosen.render_mode is not None
     cartridges = [(game.name, images[game.name]) for game in games]
     core = _core.make_atari(config, cartridges, actions, passed)
     return EnvPool(
         core,
         ids=ids,
         action_meanings=tuple(ACTION_MEANINGS[action] for action in actions),
-        draws=chosen.obs_type == "screen" or chosen.render_mode is not None,
     )
 
 

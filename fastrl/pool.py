@@ -59,7 +59,6 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         *,
         ids: Sequence[str] = (),
         action_meanings: tuple[str, ...] | None = None,
-        draws: bool = True,
     ) -> None:
         """Wraps a native pool; `fastrl.make` is the way to get one.
 
@@ -67,7 +66,6 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
             core: The pool.
             ids: What environments play, in turn; none: all of them the pool's id.
             action_meanings: Names of the actions, where they have some.
-            draws: Whether there is something to `render`, if the game has a screen at all.
         """
         self._core = core
         config = core.config
@@ -82,12 +80,11 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """(N,) ids: what each environment plays."""
         if action_meanings is not None:
             self.action_meanings = action_meanings
-        self._draws = draws and core.can_render
         self.metadata = {
             "autoreset_mode": self.autoreset_mode,
             "render_modes": ["rgb_array"] if core.can_render else [],
         }
-        self.render_mode = "rgb_array" if self._draws else None
+        self.render_mode = "rgb_array" if core.can_render else None
         self.single_observation_space: gymnasium.Space[Array] = gymnasium.spaces.Box(
             0, core.obs_high, core.obs_shape, np.uint8
         )
@@ -205,22 +202,17 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """
         self._core.set_state(state, self._env_ids(env_ids))
 
-    def render(self) -> tuple[Array, ...] | None:
+    def render(self) -> tuple[Array, ...]:
         """What every environment's screen shows: N pictures (H, W, 3) uint8, red, green, blue.
 
         A tuple, as gymnasium has it, because games in one pool may have screens of different
-        heights. After a game's last step it may show an earlier frame, if that one was not needed.
+        heights.
 
         Raises:
             NotImplementedError: The game has no screen.
-            ValueError: The pool was made without drawing (RAM observations).
         """
         if not self._core.can_render:
             raise NotImplementedError(f"{self.id} has no screen to render")
-        if not self._draws:
-            raise ValueError(
-                "nothing is drawn for RAM observations: make the pool with render_mode='rgb_array'"
-            )
         return tuple(self._core.render())
 
     def stats(self) -> dict[str, int]:

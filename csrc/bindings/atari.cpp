@@ -89,7 +89,6 @@ AtariEnvOptions read_options(OptionReader& reader) {
   reader("mode", o.mode, AtariEnvOptions::kDefault, kMany);
   reader("difficulty", o.difficulty, AtariEnvOptions::kDefault, kMany);
   reader("ram", o.ram);
-  reader("render", o.render);
   o.repeat_action_probability = six_digits(sticky);
   o.continuous_action_threshold = static_cast<float>(threshold);
   return o;

@@ -27,7 +27,7 @@
 
 namespace fastrl::envs::atari {
 
-/// The options of AtariVectorEnv, with its names and defaults, and `mode` to `render`.
+/// The options of AtariVectorEnv, with its names and defaults, and `mode` to `ram`.
 struct AtariEnvOptions {
   int frameskip = 4;
   float repeat_action_probability = 0.0F;
@@ -46,8 +46,7 @@ struct AtariEnvOptions {
   bool maxpool = true;
   int mode = kDefault;
   int difficulty = kDefault;
-  bool ram = false;     ///< An observation is the console's memory instead of its screen.
-  bool render = false;  ///< Draw what `render` shows, also when observations do not need it.
+  bool ram = false;  ///< An observation is the console's memory instead of its screen.
 
   static constexpr int kDefault = -1;
 };
@@ -91,7 +90,6 @@ class AtariShared {
 
   [[nodiscard]] const AtariEnvOptions& options() const noexcept { return options_; }
   [[nodiscard]] const std::vector<Title>& titles() const noexcept { return titles_; }
-  [[nodiscard]] bool draws() const noexcept { return !options_.ram || options_.render; }
 
   // ---- shapes -----------------------------------------------------------------------------------
   [[nodiscard]] int num_actions() const noexcept { return static_cast<int>(actions_.size()); }
@@ -243,13 +241,12 @@ class AtariEnv {
     if (seeded_) load(lent);
     machine_.reset(rom);
     int noops = draw_noops(options.noop_max);
-    const bool draws = lent.shared.draws();
     if (options.use_fire_reset && lent.shared.has_action(kFire)) {
       --noops;
-      static_cast<void>(machine_.act(rom, kFire, 1.0F, draws && noops <= 0));
+      static_cast<void>(machine_.act(rom, kFire, 1.0F, !options.ram && noops <= 0));
     }
     for (; noops > 0; --noops) {
-      static_cast<void>(machine_.act(rom, actions::kNoop, 1.0F, draws && noops == 1));
+      static_cast<void>(machine_.act(rom, actions::kNoop, 1.0F, !options.ram && noops == 1));
       if (machine_.terminal()) machine_.reset(rom);
     }
     std::ranges::fill(lent.memory, std::uint8_t{0});
@@ -270,8 +267,7 @@ class AtariEnv {
     // A game that ends leaves the screens as they were captured before: those of the last step too.
     for (int left = options.frameskip; left > 0 && !over; --left) {
       const bool captured = !options.ram && left <= num_captured;
-      const bool seen = captured || (options.render && left == 1);
-      reward += machine_.act(title(lent).rom, number, action.strength, seen);
+      reward += machine_.act(title(lent).rom, number, action.strength, captured);
       ++elapsed_;
       life_lost = machine_.lives() < lives_ && machine_.lives() > 0;
       over = machine_.terminal() || elapsed_ >= options.max_num_frames_per_episode ||
@@ -387,6 +383,6 @@ class AtariEnv {
   std::int32_t lives_ = 0;  ///< After the last step.
 };
 
-static_assert(HostedEnv<AtariEnv<FastAtari>>);
+static_assert(HostedEnv<AtariEnv<PlainAtari>> && HostedEnv<AtariEnv<FastAtari>>);
 
 }  // namespace fastrl::envs::atari

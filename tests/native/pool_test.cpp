@@ -479,7 +479,7 @@ envs::atari::Cartridge rolling_bars() {
   std::ranges::copy(kProgram, image.begin());
   image[0xFFC] = 0x00;
   image[0xFFD] = 0xF0;
-  return {.game = envs::atari::Game::kSpaceInvaders, .image = std::move(image)};
+  return {.game = envs::atari::Game::kAmidar, .image = std::move(image)};
 }
 
 void an_atari_game_is_clean_under_the_sanitizers() {
