@@ -13,6 +13,7 @@
 #include <type_traits>
 
 #include "envs/atari/console.h"
+#include "envs/atari/fast_console.h"
 #include "envs/atari/games_generated.h"
 #include "envs/atari/mt19937.h"
 #include "envs/atari/rom.h"
@@ -51,11 +52,14 @@ struct AtariOptions {
 
 /// The state of one game, flat, under 100 KB of which 94 are two frames. The cartridge stays
 /// outside: every call is given it.
-struct Atari {
+///
+/// `Machine` is a console: the plain one of console.h or the fast one of fast_console.h.
+template <typename Machine>
+struct BasicAtari {
   static constexpr std::int32_t kPaddleMin = 27450;
   static constexpr int kPaddleSpeed = 23000;  ///< A frame.
 
-  Console console;
+  Machine console;
   Mt19937 random;  ///< Decides when an action sticks.
   AtariOptions options;
   Game game = Game::kPong;
@@ -103,14 +107,15 @@ struct Atari {
   }
 
   /// Plays `options.frame_skip` frames. `strength` is how far the paddle is turned, at most 1.
-  std::int32_t act(const Rom& rom, int action, float strength = 1.0F) noexcept {
+  /// `seen`: somebody will look at the screen after this; it may be looked at anyhow.
+  std::int32_t act(const Rom& rom, int action, float strength = 1.0F, bool seen = true) noexcept {
     std::int64_t reward = 0;
     for (int i = 0; i < options.frame_skip; ++i) {
       if (!sticks()) remembered_ = {action, strength};
       static_cast<void>(sticks());  // Player B's draw. Nobody is there.
       if (terminal() || truncated()) continue;
       const bool legal = actions::is_in(remembered_.action, facts().legal_actions);
-      play_frame(rom, legal ? remembered_.action : actions::kNoop, remembered_.strength);
+      play_frame(rom, legal ? remembered_.action : actions::kNoop, remembered_.strength, seen);
       ++total_frames;
       ++episode_frames;
       reward += outcome.reward;
@@ -129,7 +134,7 @@ struct Atari {
   [[nodiscard]] std::span<const std::uint8_t, 128> ram() const noexcept { return console.riot.ram; }
 
   /// height() rows of 160 palette indices.
-  [[nodiscard]] const std::uint8_t* screen() const noexcept { return console.tia.screen(); }
+  [[nodiscard]] const std::uint8_t* screen() noexcept { return console.screen(); }
   [[nodiscard]] int height() const noexcept { return console.tia.window_height; }
   [[nodiscard]] const GameFacts& facts() const noexcept {
     return kGames[static_cast<std::size_t>(game)];
@@ -143,7 +148,7 @@ struct Atari {
 
   /// What the rules may look at.
   struct Memory {
-    const Console& console;
+    const Machine& console;
 
     [[nodiscard]] Int ram(Int address) const noexcept {
       return std::int32_t{console.riot.ram[address.bits() & 0x7FU]};
@@ -156,7 +161,7 @@ struct Atari {
 
   /// Who runs the mode program.
   struct Player {
-    Atari& atari;
+    BasicAtari& atari;
     const Rom& rom;
 
     [[nodiscard]] Int mode() const noexcept { return atari.mode; }
@@ -205,9 +210,9 @@ struct Atari {
   }
 
   /// One frame, after which the rules look at memory.
-  void play_frame(const Rom& rom, int action, float strength) noexcept {
+  void play_frame(const Rom& rom, int action, float strength, bool seen = false) noexcept {
     apply(rom, action, strength);
-    console.update(rom);
+    console.update(rom, seen);
     update_rules(game, Memory{console}, rules);
     outcome = outcome_of(game, rules);
     console.bus = ram().back();  // The reference reads memory over the bus, upwards.
@@ -223,7 +228,7 @@ struct Atari {
     Input input = idle_input();
     input.select = true;
     console.set_input(rom, input);
-    for (int i = 0; i < frames; ++i) console.update(rom);
+    for (int i = 0; i < frames; ++i) console.update(rom, false);
     play_frame(rom, actions::kNoop, 0.0F);
     ++total_frames;
     ++episode_frames;
@@ -233,7 +238,13 @@ struct Atari {
   std::array<std::int32_t, 2> paddles_{};
 };
 
-static_assert(std::is_trivially_copyable_v<Atari>);
-static_assert(sizeof(Atari) < 100 * 1024);
+using PlainAtari = BasicAtari<Console>;
+using FastAtari = BasicAtari<FastConsole>;
+using Atari = PlainAtari;
+
+static_assert(std::is_trivially_copyable_v<PlainAtari>);
+static_assert(sizeof(PlainAtari) < 100 * 1024);
+static_assert(std::is_trivially_copyable_v<FastAtari>);
+static_assert(sizeof(FastAtari) < 140 * 1024);
 
 }  // namespace fastrl::envs::atari

@@ -4,6 +4,8 @@
 // Oracle:   tests/oracle/test_atari.py.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -11,6 +13,7 @@
 #include "envs/atari/controllers.h"
 #include "envs/atari/m6507.h"
 #include "envs/atari/mt19937.h"
+#include "envs/atari/pixels.h"
 #include "envs/atari/riot.h"
 #include "envs/atari/rom.h"
 #include "envs/atari/tia.h"
@@ -31,20 +34,10 @@ struct Console {
   Cart cart;
   Ports ports;
   Switches switches;
+  std::array<Frame, 2> frames{};  ///< Rows that the beam does not reach keep an older picture.
+  std::size_t current = 0;
 
-  /// Power on: memory is random, the television format is found out, then the reset line is pulled.
-  void power_on(const Rom& rom) noexcept {
-    *this = Console{};
-    tia.window_top = rom.properties.window_top;
-    tia.window_height = rom.properties.window_height;
-    tia.hmove_blanks = rom.properties.hmove_blanks;
-    switches = Switches::at_power_on(rom.properties);
-    ports = plug(rom.properties, Input{});
-    riot.power_up(random);
-    tia.pal = draws_pal_frames(rom);
-    if (tia.pal && tia.window_height == 210) tia.window_height = 250;
-    reset(rom);
-  }
+  void power_on(const Rom& rom) noexcept { power_on(*this, rom); }
 
   /// RAM, the bus and a frame begun survive.
   void reset(const Rom& rom) noexcept {
@@ -52,6 +45,7 @@ struct Console {
     cycle = 0;
     riot.reset(random);
     tia.reset(cycle);
+    frames = {};
     cart.reset(rom.properties.scheme, random, cycle);
     Wires wires{*this, rom};
     cpu.reset(wires);
@@ -63,16 +57,48 @@ struct Console {
   }
 
   /// Runs to the end of the frame, or for `kMaxInstructions`; then the next update goes on with it.
-  void update(const Rom& rom) noexcept {
-    if (!tia.frame_open) {
-      const std::uint32_t rebased = tia.begin_frame(cycle);
-      riot.rebase(rebased);
-      cart.rebase(rebased);
-      cycle = 0;
+  /// `seen` is a hint for consoles that draw only what is looked at.
+  void update(const Rom& rom, bool /*seen*/ = true) noexcept {
+    if (!tia.frame_open) begin_frame();
+    run(rom);
+  }
+
+  [[nodiscard]] const std::uint8_t* screen() const noexcept { return frames[current].data(); }
+
+ protected:
+  /// Memory is random, the television format is found out, then the reset line is pulled.
+  template <typename Self>
+  static void power_on(Self& self, const Rom& rom) noexcept {
+    self = Self{};
+    self.tia.window_top = rom.properties.window_top;
+    self.tia.window_height = rom.properties.window_height;
+    self.tia.hmove_blanks = rom.properties.hmove_blanks;
+    self.switches = Switches::at_power_on(rom.properties);
+    self.ports = plug(rom.properties, Input{});
+    self.riot.power_up(self.random);
+    self.reset(rom);
+    int long_frames = 0;
+    for (int i = 0; i < 60; ++i) {
+      self.update(rom, false);
+      if (i >= 30 && self.tia.current_lines > 285) ++long_frames;
     }
+    self.tia.pal = long_frames >= 15;
+    if (self.tia.pal && self.tia.window_height == 210) self.tia.window_height = 250;
+    self.reset(rom);
+  }
+
+  void begin_frame() noexcept {
+    current = 1 - current;
+    const std::uint32_t rebased = tia.begin_frame(cycle);
+    riot.rebase(rebased);
+    cart.rebase(rebased);
+    cycle = 0;
+  }
+
+  void run(const Rom& rom) noexcept {
     Wires wires{*this, rom};
     for (int i = 0; i < kMaxInstructions && tia.frame_open && !cpu.jammed; ++i) cpu.step(wires);
-    tia.end_update(cycle);
+    if (tia.end_update(cycle)) grey_out(frames[current], tia);
   }
 
  private:
@@ -81,61 +107,41 @@ struct Console {
     Console& console;
     const Rom& rom;
 
-    std::uint8_t read(std::uint16_t address) noexcept { return console.read(rom, address); }
-    void write(std::uint16_t address, std::uint8_t value) noexcept {
-      console.write(rom, address, value);
-    }
+    std::uint8_t read(std::uint16_t at) noexcept { return console.read(rom, at); }
+    void write(std::uint16_t at, std::uint8_t value) noexcept { console.write(rom, at, value); }
     void wait(int cycles) noexcept { console.cycle += static_cast<std::uint32_t>(cycles); }
   };
   static_assert(Bus<Wires>);
 
-  static constexpr bool selects_cart(std::uint16_t address) noexcept {
-    return (address & 0x1000) != 0;
-  }
-  static constexpr bool selects_tia(std::uint16_t address) noexcept {
-    return (address & 0x80) == 0;
-  }
-  static constexpr bool selects_ram(std::uint16_t address) noexcept {
-    return (address & 0x200) == 0;
-  }
-
-  std::uint8_t read(const Rom& rom, std::uint16_t address) noexcept {
-    if (selects_cart(address)) {
-      bus = cart.read(rom, address, cycle);
-    } else if (selects_tia(address)) {
-      bus = tia.read(address, cycle, bus, ports);
-    } else if (selects_ram(address)) {
-      bus = riot.ram[address & 0x7FU];
+  std::uint8_t read(const Rom& rom, std::uint16_t at) noexcept {
+    if (address::is_cart(at)) {
+      bus = cart.read(rom, at, cycle);
+    } else if (address::is_tia(at)) {
+      PlainPainter painter{frames[current]};
+      bus = tia.read(painter, at, cycle, bus, ports);
+    } else if (address::is_ram(at)) {
+      bus = riot.ram[at & 0x7FU];
     } else {
-      bus = riot.read(address, cycle, ports.swcha(), switches.swchb);
+      bus = riot.read(at, cycle, ports.swcha(), switches.swchb);
     }
     last_was_read = true;
     return bus;
   }
 
-  void write(const Rom& rom, std::uint16_t address, std::uint8_t value) noexcept {
-    if (selects_cart(address)) {
-      cart.write(rom.properties.scheme, address, value);
-    } else if (selects_tia(address)) {
-      cycle += static_cast<std::uint32_t>(tia.write(address, value, cycle, last_was_read));
-    } else if (selects_ram(address)) {
-      riot.ram[address & 0x7FU] = value;
+  void write(const Rom& rom, std::uint16_t at, std::uint8_t value) noexcept {
+    if (address::is_cart(at)) {
+      cart.write(rom.properties.scheme, at, value);
+    } else if (address::is_tia(at)) {
+      PlainPainter painter{frames[current]};
+      const int wait = tia.write(painter, at, value, cycle, last_was_read);
+      cycle += static_cast<std::uint32_t>(wait);
+    } else if (address::is_ram(at)) {
+      riot.ram[at & 0x7FU] = value;
     } else {
-      riot.write(address, value, cycle);
+      riot.write(at, value, cycle);
     }
     bus = value;
     last_was_read = false;
-  }
-
-  /// Watches 60 frames; PAL if enough of the later ones are long.
-  bool draws_pal_frames(const Rom& rom) noexcept {
-    reset(rom);
-    int long_frames = 0;
-    for (int i = 0; i < 60; ++i) {
-      update(rom);
-      if (i >= 30 && tia.current_lines > 285) ++long_frames;
-    }
-    return long_frames >= 15;
   }
 };
 

@@ -46,9 +46,21 @@ struct Properties {
   bool right_difficulty_a = false;
 };
 
+/// Addresses by what answers.
+namespace address {
+constexpr bool is_cart(int a) noexcept { return (a & 0x1000) != 0; }
+constexpr bool is_tia(int a) noexcept { return (a & 0x1080) == 0; }
+constexpr bool is_ram(int a) noexcept { return (a & 0x1280) == 0x0080; }
+constexpr bool is_port(int a) noexcept { return (a & 0x1280) == 0x0280; }
+}  // namespace address
+
+class Code;
+
 struct Rom {
   std::span<const std::uint8_t> image;  ///< At least size_of(properties.scheme) bytes.
   Properties properties;
+  const Code* code =
+      nullptr;  ///< Of this image; without it every console is as slow as the plain one.
 };
 
 }  // namespace fastrl::envs::atari

@@ -1,8 +1,11 @@
-// The TIA: picture, collisions, the beam, and the inputs that pass through it. Plain, pixel by
-// pixel: the readable reference that a fast version must agree with.
+// The TIA: registers, the beam, collision latches, and the inputs that pass through it. Pixels are
+// made by a painter: plainly in pixels.h, fast in spans.h.
 //
 // Document: console_spec.md 4. The picture is made only when somebody touches the chip
 // (`catch_up`), and only inside the visible window. That laziness can be observed, so it is kept.
+//
+// A painter has `paint(tia, pen, first, count)`: columns [first, first + count) of a line go to the
+// pixels from `pen` on and meetings of objects into `tia.collisions`; and `blank(pen, count)`.
 // Oracle:   tests/oracle/test_atari.py.
 #pragma once
 
@@ -58,7 +61,50 @@ struct Tia {
   static constexpr Things kHasBall = 1U << kBall;
   static constexpr Things kHasPlayfield = 1U << 5U;
 
+  /// Copies of a player or missile, by NUSIZ bits 0 to 2. Wide players (5, 7) have one.
+  struct Copies {
+    int count;
+    std::array<int, 3> offsets;
+  };
+  static constexpr std::array<Copies, 8> kCopies{{{1, {0}},
+                                                  {2, {0, 16}},
+                                                  {2, {0, 32}},
+                                                  {3, {0, 16, 32}},
+                                                  {2, {0, 64}},
+                                                  {1, {0}},
+                                                  {3, {0, 32, 64}},
+                                                  {1, {0}}}};
+
+  /// Two presences and the latch that they set when they meet, as a bit of `collisions`.
+  static constexpr std::array<Things, 15> kPairs{
+      kHasM0 | kHasP1,          kHasM0 | kHasP0,   kHasM1 | kHasP0,        kHasM1 | kHasP1,
+      kHasP0 | kHasPlayfield,   kHasP0 | kHasBall, kHasP1 | kHasPlayfield, kHasP1 | kHasBall,
+      kHasM0 | kHasPlayfield,   kHasM0 | kHasBall, kHasM1 | kHasPlayfield, kHasM1 | kHasBall,
+      kHasBall | kHasPlayfield, kHasP0 | kHasP1,   kHasM0 | kHasM1};
+
+  static constexpr std::array<std::uint16_t, 64> kCollisions = [] {
+    std::array<std::uint16_t, 64> table{};
+    for (Things present = 0; present < table.size(); ++present) {
+      for (unsigned bit = 0; bit < kPairs.size(); ++bit) {
+        if ((present & kPairs[bit]) == kPairs[bit]) {
+          table[present] = static_cast<std::uint16_t>(table[present] | (1U << bit));
+        }
+      }
+    }
+    return table;
+  }();
+
   enum class Missile0 : std::uint8_t { kNormal, kWidened, kHidden };
+
+  static constexpr std::array<std::uint8_t, 256> kMirrored = [] {
+    std::array<std::uint8_t, 256> table{};
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      for (unsigned bit = 0; bit < 8; ++bit) {
+        table[i] = static_cast<std::uint8_t>(table[i] | (((i >> bit) & 1U) << (7 - bit)));
+      }
+    }
+    return table;
+  }();
 
   struct Player {
     std::uint8_t graphics = 0;
@@ -69,10 +115,7 @@ struct Tia {
 
     [[nodiscard]] constexpr std::uint8_t shown() const noexcept {
       const int g = delay ? delayed : graphics;
-      if (!reflect) return static_cast<std::uint8_t>(g);
-      int mirrored = 0;
-      for (int bit = 0; bit < 8; ++bit) mirrored |= ((g >> bit) & 1) << (7 - bit);
-      return static_cast<std::uint8_t>(mirrored);
+      return reflect ? kMirrored[static_cast<std::size_t>(g)] : static_cast<std::uint8_t>(g);
     }
   };
 
@@ -133,10 +176,6 @@ struct Tia {
   bool dumping = false;
   std::int32_t dump_ended = 0;  ///< Processor cycle.
 
-  using Frame = std::array<std::uint8_t, std::size_t{kWidth} * kMaxHeight>;
-  std::array<Frame, 2> frames{};
-  std::size_t current = 0;
-
   void reset(std::uint32_t cycle) noexcept {
     Tia fresh;
     fresh.window_top = window_top;
@@ -145,7 +184,6 @@ struct Tia {
     fresh.pal = pal;
     fresh.frame_open = frame_open;
     fresh.greyed = greyed;
-    fresh.current = current;
     fresh.frame_start = clock_of(cycle);
     fresh.drawn = fresh.frame_start;
     *this = fresh;
@@ -153,7 +191,6 @@ struct Tia {
 
   /// Starts a frame and makes its first cycle zero. Returns the cycles to take off every counter.
   std::uint32_t begin_frame(std::uint32_t cycle) noexcept {
-    current = 1 - current;
     const auto into_line = static_cast<Clock>(line_clock(clock_of(cycle)));
     rebase(cycle);
     frame_start = -into_line;
@@ -176,24 +213,21 @@ struct Tia {
     dump_ended = static_cast<std::int32_t>(static_cast<std::uint32_t>(dump_ended) - cycles);
   }
 
-  /// Counts lines after the processor ran; a frame that is still open is greyed out, once.
-  void end_update(std::uint32_t cycle) noexcept {
+  /// Counts lines after the processor ran. Returns whether the picture is to be greyed out: once
+  /// for a frame that is still open.
+  [[nodiscard]] bool end_update(std::uint32_t cycle) noexcept {
     current_lines = lines(clock_of(cycle));
-    if (frame_open) {
-      if (!greyed) grey_out();
-      greyed = true;
-    } else {
-      previous_lines = current_lines;
-      greyed = false;
-    }
+    if (!frame_open) previous_lines = current_lines;
+    const bool grey = frame_open && !greyed;
+    greyed = frame_open;
+    return grey;
   }
 
-  [[nodiscard]] const std::uint8_t* screen() const noexcept { return frames[current].data(); }
-
   /// `bus` is the byte last on the bus: it shows through where the chip drives no pin.
-  [[nodiscard]] std::uint8_t read(int address, std::uint32_t cycle, std::uint8_t bus,
-                                  const Ports& ports) noexcept {
-    catch_up(clock_of(cycle));
+  template <typename Painter>
+  [[nodiscard]] std::uint8_t read(Painter& painter, int address, std::uint32_t cycle,
+                                  std::uint8_t bus, const Ports& ports) noexcept {
+    catch_up(painter, clock_of(cycle));
     int high = 0;
     switch (address & 15) {
       case 0x0:
@@ -221,16 +255,16 @@ struct Tia {
         high = latch(kHasP0 | kHasP1, kHasM0 | kHasM1);
         break;
       case 0x8:
-        high = charged(ports.left.pin9, cycle) ? 0x80 : 0;
+        high = charged(ports.left.pin9, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
       case 0x9:
-        high = charged(ports.left.pin5, cycle) ? 0x80 : 0;
+        high = charged(ports.left.pin5, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
       case 0xA:
-        high = charged(ports.right.pin9, cycle) ? 0x80 : 0;
+        high = charged(ports.right.pin9, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
       case 0xB:
-        high = charged(ports.right.pin5, cycle) ? 0x80 : 0;
+        high = charged(ports.right.pin5, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
       case 0xC:
         high = ports.left.pin6 ? 0x80 : 0;
@@ -246,13 +280,105 @@ struct Tia {
 
   /// Returns how many cycles the processor must wait. `after_read`: the access before this one
   /// was a read, as it is for stores but not for the second push of a JSR.
-  [[nodiscard]] int write(int address, std::uint8_t value, std::uint32_t cycle,
+  template <typename Painter>
+  [[nodiscard]] int write(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
                           bool after_read) noexcept {
+    catch_up(painter, effective_at(address, cycle));
+    return change(painter, address, value, cycle, after_read);
+  }
+
+  /// The clock from which on the picture shows a write.
+  [[nodiscard]] Clock effective_at(int address, std::uint32_t cycle) const noexcept {
+    return plus(clock_of(cycle), delay_of(address & 0x3F, clock_of(cycle)));
+  }
+
+  /// Whether a write changes nothing that is on the screen, nor anything that the end of a line
+  /// changes: then the picture may be made up to here later, when something does.
+  [[nodiscard]] bool changes_no_picture(int address, std::uint8_t value) const noexcept {
+    const auto same_player = [&](std::size_t p, Player next) {
+      return next.shown() == players[p].shown();
+    };
+    const auto colour = [&](std::size_t i) { return colours[i] == with_colour_loss(value); };
+    const auto cells = [&](std::uint32_t next) { return next == playfield; };
+    switch (address & 0x3F) {
+      case VBLANK:
+        return ((vblank ^ value) & 2) == 0;
+      case COLUP0:
+      case COLUP1:
+      case COLUPF:
+      case COLUBK:
+        return colour(static_cast<std::size_t>((address & 0x3F) - COLUP0));
+      case REFP0:
+        return ((value & 8) != 0) == players[0].reflect;
+      case REFP1:
+        return ((value & 8) != 0) == players[1].reflect;
+      case PF0:
+        return cells(with_pf0(value));
+      case PF1:
+        return cells(with_pf1(value));
+      case PF2:
+        return cells(with_pf2(value));
+      case GRP0: {
+        Player first = players[0];
+        Player second = players[1];
+        first.graphics = value;
+        second.delayed = second.graphics;
+        return same_player(0, first) && same_player(1, second);
+      }
+      case GRP1: {
+        Player first = players[0];
+        Player second = players[1];
+        second.graphics = value;
+        first.delayed = first.graphics;
+        return same_player(0, first) && same_player(1, second) &&
+               (!ball.delay || ball.delayed == ball.enabled);
+      }
+      case ENAM0:
+        return missiles[0].locked_to_player || ((value & 2) != 0) == missiles[0].enabled;
+      case ENAM1:
+        return missiles[1].locked_to_player || ((value & 2) != 0) == missiles[1].enabled;
+      case ENABL:
+        return ball.delay || ((value & 2) != 0) == ball.enabled;
+      case HMM0:
+        return (value >> 4) != 6;
+      case VSYNC:
+      case WSYNC:
+      case RSYNC:
+      case HMP0:
+      case HMP1:
+      case HMM1:
+      case HMBL:
+      case HMCLR:
+        return true;
+      case NUSIZ0:
+      case NUSIZ1:
+      case CTRLPF:
+      case RESP0:
+      case RESP1:
+      case RESM0:
+      case RESM1:
+      case RESBL:
+      case VDELP0:
+      case VDELP1:
+      case VDELBL:
+      case RESMP0:
+      case RESMP1:
+      case HMOVE:
+      case CXCLR:
+        return false;
+      default:  // Sound, nothing.
+        return true;
+    }
+  }
+
+  /// What a write does to the registers, once the picture is made up to it.
+  template <typename Painter>
+  int change(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
+             bool after_read) noexcept {
     const Clock now = clock_of(cycle);
-    const auto h = static_cast<int>(line_clock(now));
+    const auto h = [&] { return static_cast<int>(line_clock(now)); };
     const int reg = address & 0x3F;
-    catch_up(plus(now, delay_of(reg, h)));
-    if (lines(now) > (pal ? 342U : 290U)) frame_open = false;
+    if (since(now, frame_start) >= (max_lines() + 1) * kLineClocks) frame_open = false;
     const std::size_t second = reg == NUSIZ1 || reg == REFP1 || reg == RESP1 || reg == RESM1 ||
                                reg == GRP1 || reg == ENAM1 || reg == VDELP1 || reg == RESMP1;
     switch (reg) {
@@ -274,7 +400,7 @@ struct Tia {
         vblank = value;
         break;
       case WSYNC:
-        return after_read && h != 0 ? (kLineClocks - h) / 3 : 0;
+        return after_read && h() != 0 ? (kLineClocks - h()) / 3 : 0;
       case NUSIZ0:
       case NUSIZ1:
         nusiz[second] = value;
@@ -289,35 +415,32 @@ struct Tia {
         break;
       case CTRLPF:
         ctrlpf = value;
-        if (h < 147) mirror_right_half = (value & 1) != 0;
+        if (h() < 147) mirror_right_half = (value & 1) != 0;
         break;
       case REFP0:
       case REFP1:
         players[second].reflect = (value & 8) != 0;
         break;
-      case PF0:  // Bits 4 to 7 from left to right, PF1 7 to 0, PF2 0 to 7.
-        playfield = (playfield & ~0x0000FU) | (value >> 4U);
+      case PF0:
+        playfield = with_pf0(value);
         break;
       case PF1:
-        playfield &= ~0x00FF0U;
-        for (std::uint32_t bit = 0; bit < 8; ++bit) {
-          playfield |= ((value >> bit) & 1U) << (11 - bit);
-        }
+        playfield = with_pf1(value);
         break;
       case PF2:
-        playfield = (playfield & ~0xFF000U) | (std::uint32_t{value} << 12U);
+        playfield = with_pf2(value);
         break;
       case RESP0:
       case RESP1:
-        reset_player(second, h, now);
+        reset_player(painter, second, h(), now);
         break;
       case RESM0:
       case RESM1:
-        positions[kM0 + second] = static_cast<std::int16_t>(missile_position(second, h, now));
+        positions[kM0 + second] = static_cast<std::int16_t>(missile_position(second, h(), now));
         if (second == 0) missile0 = Missile0::kNormal;
         break;
       case RESBL:
-        positions[kBall] = static_cast<std::int16_t>(ball_position(h, now));
+        positions[kBall] = static_cast<std::int16_t>(ball_position(h(), now));
         break;
       case GRP0:
         players[0].graphics = value;
@@ -361,7 +484,7 @@ struct Tia {
         lock_missile(second, (value & 2) != 0);
         break;
       case HMOVE:
-        move(h / 3, now);
+        move(h() / 3, now);
         break;
       case HMCLR:
         motions = {};
@@ -375,86 +498,9 @@ struct Tia {
     return 0;
   }
 
- private:
-  /// Copies of a player or missile, by NUSIZ bits 0 to 2. Wide players (5, 7) have one.
-  struct Copies {
-    int count;
-    std::array<int, 3> offsets;
-  };
-  static constexpr std::array<Copies, 8> kCopies{{{1, {0}},
-                                                  {2, {0, 16}},
-                                                  {2, {0, 32}},
-                                                  {3, {0, 16, 32}},
-                                                  {2, {0, 64}},
-                                                  {1, {0}},
-                                                  {3, {0, 32, 64}},
-                                                  {1, {0}}}};
-
-  /// Two presences and the latch that they set when they meet, as a bit of `collisions`.
-  static constexpr std::array<Things, 15> kPairs{
-      kHasM0 | kHasP1,          kHasM0 | kHasP0,   kHasM1 | kHasP0,        kHasM1 | kHasP1,
-      kHasP0 | kHasPlayfield,   kHasP0 | kHasBall, kHasP1 | kHasPlayfield, kHasP1 | kHasBall,
-      kHasM0 | kHasPlayfield,   kHasM0 | kHasBall, kHasM1 | kHasPlayfield, kHasM1 | kHasBall,
-      kHasBall | kHasPlayfield, kHasP0 | kHasP1,   kHasM0 | kHasM1};
-
-  static constexpr std::array<std::uint16_t, 64> kCollisions = [] {
-    std::array<std::uint16_t, 64> table{};
-    for (Things present = 0; present < table.size(); ++present) {
-      for (unsigned bit = 0; bit < kPairs.size(); ++bit) {
-        if ((present & kPairs[bit]) == kPairs[bit]) {
-          table[present] = static_cast<std::uint16_t>(table[present] | (1U << bit));
-        }
-      }
-    }
-    return table;
-  }();
-
-  [[nodiscard]] std::uint32_t lines(Clock now) const noexcept {
-    return since(now, frame_start) / kLineClocks;
-  }
-  [[nodiscard]] std::uint32_t line_clock(Clock now) const noexcept {
-    return since(now, frame_start) % kLineClocks;
-  }
-  [[nodiscard]] Clock window_begin() const noexcept {
-    return plus(frame_start, static_cast<std::uint32_t>(kLineClocks * window_top));
-  }
-  [[nodiscard]] Clock window_end() const noexcept {
-    return plus(window_begin(), static_cast<std::uint32_t>(kLineClocks * window_height));
-  }
-
-  /// Clocks until a write takes effect on the picture.
-  static constexpr std::uint32_t delay_of(int reg, int h) noexcept {
-    switch (reg) {
-      case VBLANK:
-      case REFP0:
-      case REFP1:
-      case GRP0:
-      case GRP1:
-        return 1;
-      case NUSIZ0:
-      case NUSIZ1:
-      case RESM0:
-      case RESM1:
-        return 8;
-      case PF0:
-      case PF1:
-      case PF2: {
-        constexpr std::array<std::uint8_t, 4> kByCycle{4, 5, 2, 3};
-        return kByCycle[static_cast<std::size_t>((h / 3) & 3)];
-      }
-      default:
-        return 0;
-    }
-  }
-
-  [[nodiscard]] std::uint8_t with_colour_loss(std::uint8_t colour) const noexcept {
-    const unsigned loss = pal ? previous_lines & 1U : 0U;
-    return static_cast<std::uint8_t>((colour & 0xFEU) | loss);
-  }
-
-  // Drawing.
-
-  void catch_up(Clock target) noexcept {
+  /// Makes the picture up to a clock.
+  template <typename Painter>
+  void catch_up(Painter& painter, Clock target) noexcept {
     if (target < window_begin() || drawn >= window_end() || drawn >= target) return;
     target = std::min(target, window_end());
     do {
@@ -476,14 +522,98 @@ struct Tia {
         count -= skipped;
       }
       const std::size_t start = pen;
-      if (count > 0) draw(from - kBlankClocks, count);
+      if (count > 0) {
+        painter.paint(*this, pen, from - kBlankClocks, count);
+        pen += static_cast<std::size_t>(count);
+      }
       if (comb_pending && from < kBlankClocks + 8) {
-        std::fill_n(&frames[current][start], kBlankClocks + 8 - from, std::uint8_t{0});
+        painter.blank(start, kBlankClocks + 8 - from);
         if (from + count >= kBlankClocks + 8) comb_pending = false;
       }
       if (line_left == kLineClocks) end_line();
     } while (drawn < target);
   }
+
+  /// Whether a paddle's capacitor has charged since it was last dumped.
+  static constexpr bool charged(std::int32_t resistance, std::uint32_t cycle, bool dumping,
+                                std::int32_t dump_ended) noexcept {
+    if (resistance == 0) return true;
+    if (resistance == Port::kOpen || dumping) return false;
+    const auto needed = static_cast<std::uint32_t>(1.6 * resistance * 0.01E-6 * 1.19E6);
+    // Unsigned: a dump that ended in an earlier frame may be in the far future.
+    return cycle > static_cast<std::uint32_t>(dump_ended) + needed;
+  }
+
+  // What painters ask.
+
+  [[nodiscard]] std::uint32_t lines(Clock now) const noexcept {
+    return since(now, frame_start) / kLineClocks;
+  }
+  [[nodiscard]] std::uint32_t line_clock(Clock now) const noexcept {
+    return since(now, frame_start) % kLineClocks;
+  }
+  [[nodiscard]] std::uint32_t max_lines() const noexcept { return pal ? 342 : 290; }
+  [[nodiscard]] Clock window_begin() const noexcept {
+    return plus(frame_start, static_cast<std::uint32_t>(kLineClocks * window_top));
+  }
+  [[nodiscard]] Clock window_end() const noexcept {
+    return plus(window_begin(), static_cast<std::uint32_t>(kLineClocks * window_height));
+  }
+
+  [[nodiscard]] Things shown() const noexcept {
+    return (players[0].shown() != 0 ? kHasP0 : 0U) | (players[1].shown() != 0 ? kHasP1 : 0U) |
+           (missiles[0].shown() ? kHasM0 : 0U) | (missiles[1].shown() ? kHasM1 : 0U) |
+           (ball.shown() ? kHasBall : 0U) | (playfield != 0 ? kHasPlayfield : 0U);
+  }
+
+  [[nodiscard]] int right_of(std::size_t object, int x) const noexcept {
+    const int distance = x - positions[object];
+    return distance < 0 ? distance + kWidth : distance;
+  }
+
+ private:
+  /// Clocks until a write takes effect on the picture.
+  [[nodiscard]] std::uint32_t delay_of(int reg, Clock now) const noexcept {
+    switch (reg) {
+      case VBLANK:
+      case REFP0:
+      case REFP1:
+      case GRP0:
+      case GRP1:
+        return 1;
+      case NUSIZ0:
+      case NUSIZ1:
+      case RESM0:
+      case RESM1:
+        return 8;
+      case PF0:
+      case PF1:
+      case PF2: {
+        constexpr std::array<std::uint8_t, 4> kByCycle{4, 5, 2, 3};
+        return kByCycle[(line_clock(now) / 3) & 3U];
+      }
+      default:
+        return 0;
+    }
+  }
+
+  // PF0 has bits 4 to 7 from left to right, PF1 7 to 0, PF2 0 to 7.
+  [[nodiscard]] std::uint32_t with_pf0(std::uint8_t value) const noexcept {
+    return (playfield & ~0x0000FU) | (std::uint32_t{value} >> 4U);
+  }
+  [[nodiscard]] std::uint32_t with_pf1(std::uint8_t value) const noexcept {
+    return (playfield & ~0x00FF0U) | (std::uint32_t{kMirrored[value]} << 4U);
+  }
+  [[nodiscard]] std::uint32_t with_pf2(std::uint8_t value) const noexcept {
+    return (playfield & ~0xFF000U) | (std::uint32_t{value} << 12U);
+  }
+
+  [[nodiscard]] std::uint8_t with_colour_loss(std::uint8_t colour) const noexcept {
+    const unsigned loss = pal ? previous_lines & 1U : 0U;
+    return static_cast<std::uint8_t>((colour & 0xFEU) | loss);
+  }
+
+  // Drawing.
 
   void end_line() noexcept {
     mirror_right_half = (ctrlpf & 1) != 0;
@@ -497,168 +627,6 @@ struct Tia {
                                  : Missile0::kNormal;
   }
 
-  void draw(int first, int count) noexcept {
-    std::uint8_t* pixels = &frames[current][pen];
-    pen += static_cast<std::size_t>(count);
-    if ((vblank & 2) != 0) {
-      std::fill_n(pixels, count, std::uint8_t{0});
-      return;
-    }
-    const Things on = shown();
-    const Graphics graphics{players[0].shown(), players[1].shown()};
-    for (int i = 0; i < count; ++i) {
-      const Things present = things_at(first + i, on, graphics);
-      collisions |= kCollisions[present];
-      pixels[i] = colours[colour_at(first + i, present, on)];
-    }
-    paint_overrun(first, first + count, pixels + count);
-  }
-
-  [[nodiscard]] Things shown() const noexcept {
-    return (players[0].shown() != 0 ? kHasP0 : 0U) | (players[1].shown() != 0 ? kHasP1 : 0U) |
-           (missiles[0].shown() ? kHasM0 : 0U) | (missiles[1].shown() ? kHasM1 : 0U) |
-           (ball.shown() ? kHasBall : 0U) | (playfield != 0 ? kHasPlayfield : 0U);
-  }
-
-  /// The bits that each player shows.
-  using Graphics = std::array<std::uint8_t, 2>;
-
-  /// Those of `on` that are at column x.
-  [[nodiscard]] Things things_at(int x, Things on, const Graphics& graphics) const noexcept {
-    Things found = 0;
-    if ((on & kHasPlayfield) != 0 && playfield_at(x)) found |= kHasPlayfield;
-    if ((on & kHasP0) != 0 && (graphics[0] & player_mask(0, x)) != 0) found |= kHasP0;
-    if ((on & kHasP1) != 0 && (graphics[1] & player_mask(1, x)) != 0) found |= kHasP1;
-    if ((on & kHasM0) != 0 && missile_covers(0, x)) found |= kHasM0;
-    if ((on & kHasM1) != 0 && missile_covers(1, x)) found |= kHasM1;
-    if ((on & kHasBall) != 0 && ball_covers(x)) found |= kHasBall;
-    return found;
-  }
-
-  [[nodiscard]] bool playfield_at(int x) const noexcept {
-    int cell = x / 4;
-    if (cell >= 20) cell = mirror_right_half ? 39 - cell : cell - 20;
-    return ((playfield >> static_cast<unsigned>(cell)) & 1U) != 0;
-  }
-
-  [[nodiscard]] int right_of(std::size_t object, int x) const noexcept {
-    const int distance = x - positions[object];
-    return distance < 0 ? distance + kWidth : distance;
-  }
-
-  /// The bit of the graphics register that a player shows at column x, or 0.
-  [[nodiscard]] unsigned player_mask(std::size_t p, int x) const noexcept {
-    const std::size_t mode = nusiz[p] & 7U;
-    const bool hidden = players[p].first_copy_hidden;
-    const int distance = right_of(p, x);
-    if (mode == 5 || mode == 7) {  // Wide, and one column late.
-      const int scale = mode == 5 ? 2 : 4;
-      if (hidden || distance < 1 || distance > 8 * scale) return 0;
-      return 0x80U >> static_cast<unsigned>((distance - 1) / scale);
-    }
-    for (int copy = hidden ? 1 : 0; copy < kCopies[mode].count; ++copy) {
-      const int bit = distance - kCopies[mode].offsets[static_cast<std::size_t>(copy)];
-      if (bit >= 0 && bit < 8) return 0x80U >> static_cast<unsigned>(bit);
-    }
-    return 0;
-  }
-
-  [[nodiscard]] bool missile_covers(std::size_t m, int x) const noexcept {
-    unsigned size = (nusiz[m] >> 4U) & 3U;
-    if (m == 0) {
-      if (missile0 == Missile0::kHidden) return false;
-      if (missile0 == Missile0::kWidened) size |= 1U;
-    }
-    const int width = 1 << size;
-    const int distance = right_of(kM0 + m, x);
-    const Copies& copies = kCopies[nusiz[m] & 7U];
-    for (int copy = 0; copy < copies.count; ++copy) {
-      const int offset = distance - copies.offsets[static_cast<std::size_t>(copy)];
-      if (offset >= 0 && offset < width) return true;
-    }
-    return false;
-  }
-
-  [[nodiscard]] bool ball_covers(int x) const noexcept {
-    return right_of(kBall, x) < (1 << ((ctrlpf >> 4U) & 3U));
-  }
-
-  /// Whose colour register shows: an index into `colours`.
-  [[nodiscard]] std::size_t colour_at(int x, Things present, Things on) const noexcept {
-    enum : std::size_t { kOfP0, kOfP1, kOfPlayfield, kOfBackground };
-    const bool score = (ctrlpf & 2) != 0;
-    const std::size_t score_colour = x < 80 ? kOfP0 : kOfP1;
-    std::size_t colour = kOfBackground;
-    if ((ctrlpf & 4) != 0) {  // The playfield has priority.
-      if ((present & (kHasP1 | kHasM1)) != 0) colour = kOfP1;
-      if ((present & (kHasP0 | kHasM0)) != 0) colour = kOfP0;
-      if ((present & kHasBall) != 0) colour = kOfPlayfield;
-      if ((present & kHasPlayfield) != 0) {
-        // Alone, it has the colours of the score nevertheless.
-        colour = score && on == kHasPlayfield ? score_colour : kOfPlayfield;
-      }
-      return colour;
-    }
-    if ((present & kHasBall) != 0) colour = kOfPlayfield;
-    if ((present & kHasPlayfield) != 0) colour = score ? score_colour : kOfPlayfield;
-    if ((present & (kHasP1 | kHasM1)) != 0 && colour != kOfP0) colour = kOfP1;
-    if ((present & (kHasP0 | kHasM0)) != 0) colour = kOfP0;
-    return colour;
-  }
-
-  /// The reference paints some spans in groups of four columns, and the last group may reach past
-  /// the end of the span (console_spec.md 4.6). Seen only if the frame ends right there.
-  void paint_overrun(int first, int end, std::uint8_t* pixels) noexcept {
-    const int group = end & ~3;
-    if (group == end || group < first) return;
-    const Things on = shown();
-    if (!paints_in_fours(on)) return;
-    constexpr Graphics kSolid{0xFF, 0xFF};  // Where a player is counts, not its bits.
-    if (on != kHasPlayfield) {
-      for (int x = group; x < group + 4; ++x) {
-        if ((things_at(x, on, kSolid) & ~kHasPlayfield) != 0) return;
-      }
-    }
-    const std::size_t colour = colour_at(group, things_at(group, on & kHasPlayfield, kSolid), on);
-    for (int x = end; x < group + 4; ++x) *pixels++ = colours[colour];
-  }
-
-  [[nodiscard]] bool paints_in_fours(Things on) const noexcept {
-    const bool score = (ctrlpf & 2) != 0;
-    switch (on) {
-      case kHasPlayfield:
-      case kHasP0:
-      case kHasP1:
-      case kHasP0 | kHasP1:
-      case kHasM0:
-      case kHasM1:
-      case kHasM0 | kHasM1:
-      case kHasBall:
-      case kHasBall | kHasM0:
-      case kHasBall | kHasM1:
-      case kHasBall | kHasP1:
-        return true;
-      case kHasPlayfield | kHasP0:
-      case kHasPlayfield | kHasP1:
-      case kHasPlayfield | kHasBall:
-        return !score;
-      default:
-        return false;
-    }
-  }
-
-  /// What a frame that did not end by now looks like below the beam.
-  void grey_out() noexcept {
-    const auto top = static_cast<std::uint32_t>(window_top);
-    const auto height = static_cast<std::uint32_t>(window_height);
-    for (std::size_t row = std::max(current_lines, top) - top; row < height; ++row) {
-      for (std::size_t x = 0; x < kWidth; ++x) {
-        std::uint8_t& pixel = frames[current][(row * kWidth) + x];
-        pixel = (pixel & 15) >> 1;
-      }
-    }
-  }
-
   // Positions and motion.
 
   void shift(std::size_t object, int columns) noexcept {
@@ -669,7 +637,8 @@ struct Tia {
   }
 
   /// RESPx. What happens to the copy on its way depends on where the beam meets the old ones.
-  void reset_player(std::size_t p, int h, Clock now) noexcept {
+  template <typename Painter>
+  void reset_player(Painter& painter, std::size_t p, int h, Clock now) noexcept {
     const int position = h < kBlankClocks ? 3 : (h - kBlankClocks + 5) % kWidth;
     const std::size_t mode = nusiz[p] & 7U;
     const int width = mode == 5 ? 16 : mode == 7 ? 32 : 8;
@@ -682,7 +651,7 @@ struct Tia {
         break;
       }
       if (into >= 4 && into < 4 + width) {
-        catch_up(plus(now, 11));  // The old copy is displayed to its end.
+        catch_up(painter, plus(now, 11));  // The old copy is displayed to its end.
         break;
       }
     }
@@ -756,15 +725,6 @@ struct Tia {
       if (kPairs[i] == low) bits |= 0x40;
     }
     return bits;
-  }
-
-  /// Whether a paddle's capacitor has charged since it was last dumped.
-  [[nodiscard]] bool charged(std::int32_t resistance, std::uint32_t cycle) const noexcept {
-    if (resistance == 0) return true;
-    if (resistance == Port::kOpen || dumping) return false;
-    const auto needed = static_cast<std::uint32_t>(1.6 * resistance * 0.01E-6 * 1.19E6);
-    // Unsigned: a dump that ended in an earlier frame may be in the far future.
-    return cycle > static_cast<std::uint32_t>(dump_ended) + needed;
   }
 };
 

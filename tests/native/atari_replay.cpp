@@ -9,6 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <optional>
+#include <random>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -18,6 +21,7 @@
 #include <vector>
 
 #include "envs/atari/atari.h"
+#include "envs/atari/code.h"
 #include "envs/atari/m6507.h"
 
 namespace py = pybind11;
@@ -103,6 +107,7 @@ using Counts = std::tuple<int, bool, bool, int, int>;
 template <typename Machine>
 struct Session {
   std::vector<std::uint8_t> image;
+  std::optional<Code> code;
   Rom rom;
   Machine atari;
 
@@ -115,11 +120,13 @@ struct Session {
     image.assign(view.begin(), view.end());
     rom = {image, known ? facts->properties : Properties{}};
     if (image.size() < size_of(rom.properties.scheme)) throw std::invalid_argument("too short");
+    code.emplace(image, rom.properties.scheme);
+    rom.code = &*code;
     atari.load(rom, static_cast<Game>(facts - kGames.begin()), options);
   }
   Session(const Session&) = delete;
 
-  int act(int action, float strength) { return atari.act(rom, action, strength); }
+  int act(int action, float strength, bool seen) { return atari.act(rom, action, strength, seen); }
   void reset() {
     atari.reset(rom);
     if (atari.mode_not_found) throw std::runtime_error("the mode was not found");
@@ -167,6 +174,45 @@ struct Session {
   static std::string text(const Counts& counts) { return py::str(py::cast(counts)); }
 };
 
+/// Plays held random actions on both consoles and says where they part, if they do: after every
+/// frame in memory, registers, clock and latches, and on the frames that somebody looks at in the
+/// picture. The fast console is told at random which frames will be seen, and not the truth.
+std::string part(const std::string& game, const py::bytes& image, bool known, int num_frames,
+                 std::uint32_t seed) {
+  AtariOptions options;
+  options.seed = seed;
+  const auto plain = std::make_unique<Session<PlainAtari>>(game, image, known, options);
+  const auto fast = std::make_unique<Session<FastAtari>>(game, image, known, options);
+  const Console& expected = plain->atari.console;
+  const FastConsole& found = fast->atari.console;
+  std::mt19937 draws(seed);
+  int action = 0;
+  for (int frame = 0; frame < num_frames; ++frame) {
+    if (draws() % 8 == 0) action = static_cast<int>(draws() % actions::kNumActions);
+    const std::string where = "frame " + std::to_string(frame) + ": ";
+    if (plain->act(action, 1.0F, true) != fast->act(action, 1.0F, draws() % 2 == 0)) {
+      return where + "reward";
+    }
+    if (plain->counts() != fast->counts()) return where + "counts";
+    if (expected.riot.ram != found.riot.ram) return where + "RAM";
+    const auto state = [](const Console& c) {
+      return std::tuple(c.cycle, c.bus, c.last_was_read, c.cpu.pc, c.cpu.a, c.cpu.x, c.cpu.y,
+                        c.cpu.sp, c.cpu.p, c.cpu.jammed, c.cart.bank, c.cart.slices, c.cart.ram,
+                        c.tia.collisions, c.tia.positions, c.tia.drawn, c.tia.frame_open,
+                        c.tia.current_lines, c.riot.timer, c.riot.written_at);
+    };
+    if (state(expected) != state(found)) return where + "registers";
+    if (draws() % 3 != 0 && !std::ranges::equal(plain->screen(), fast->screen())) {
+      return where + "screen";
+    }
+    if (plain->atari.terminal() || draws() % 500 == 0) {
+      plain->reset();
+      fast->reset();
+    }
+  }
+  return "";
+}
+
 std::vector<int> members(std::uint32_t set) {
   std::vector<int> all;
   for (int action = 0; action < actions::kNumActions; ++action) {
@@ -180,7 +226,8 @@ void bind_machine(py::module_& module, const char* name) {
   using Played = Session<Machine>;
   py::class_<Played>(module, name)
       .def(py::init<const std::string&, const py::bytes&, bool, const AtariOptions&>())
-      .def("act", &Played::act, py::arg("action"), py::arg("strength") = 1.0F)
+      .def("act", &Played::act, py::arg("action"), py::arg("strength") = 1.0F,
+           py::arg("seen") = true)
       .def("reset", &Played::reset)
       .def("ram",
            [](const Played& self) {
@@ -222,7 +269,10 @@ void bind_games(py::module_& module) {
       .def_readwrite("truncate_on_loss_of_life", &AtariOptions::truncate_on_loss_of_life)
       .def_readwrite("reward_min", &AtariOptions::reward_min)
       .def_readwrite("reward_max", &AtariOptions::reward_max);
-  bind_machine<Atari>(module, "plain");
+  bind_machine<PlainAtari>(module, "plain");
+  bind_machine<FastAtari>(module, "fast");
+  module.def("part", &part, py::arg("game"), py::arg("image"), py::arg("known"),
+             py::arg("num_frames"), py::arg("seed"));
   py::dict games;
   for (const GameFacts& facts : kGames) {
     py::dict entry;

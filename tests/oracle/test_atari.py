@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from atari_exactness import Check, run_game
-from atari_native import MACHINES
+from atari_native import MACHINES, build
 from atari_vectors import GAMES, Native, differences, golden_rows, read
-from lockstep import Pair, held_actions
+from lockstep import Pair, held_actions, rom_path
 
 CONSOLE_VECTORS = read("atari_console.json")
 
@@ -217,6 +217,35 @@ def test_a_random_program_runs_as_in_ale(seed: int, tmp_path: Path, machine: str
 @pytest.mark.parametrize("seed", range(2))
 def test_a_timer_runs_out_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
     play_program(machine, seed, tmp_path, 5, timer_program)
+
+
+# The fast console against the plain one: more than ale-py shows, and frames that nobody looks at.
+
+
+def where_consoles_part(game: str, num_frames: int, seed: int) -> str:
+    return build().part(game, rom_path(game).read_bytes(), True, num_frames, seed)
+
+
+@pytest.mark.parametrize("game", CORNERS)
+def test_the_fast_console_of_a_game_of_every_kind_is_the_plain_one(game: str) -> None:
+    assert where_consoles_part(game, 400, seed=11) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("game", GAMES)
+def test_the_fast_console_of_every_game_is_the_plain_one(game: str) -> None:
+    assert where_consoles_part(game, 5000, seed=12) == ""
+
+
+def test_the_fast_console_runs_random_programs_as_the_plain_one() -> None:
+    for seed in range(2000, 2060):
+        assert build().part("krull", random_program(seed), False, 40, seed) == "", seed
+
+
+@pytest.mark.slow
+def test_the_fast_console_runs_many_random_programs_as_the_plain_one() -> None:
+    for seed in range(3000, 5000):
+        assert build().part("krull", random_program(seed), False, 40, seed) == "", seed
 
 
 @pytest.mark.slow

@@ -5,28 +5,17 @@ and its public attributes are read. The native game then replays the recording, 
 event the observation, reward, end, whole state and number of draws used must be the same.
 """
 
-import hashlib
-import importlib.util
-import os
 import random
-import subprocess
-import sys
-import sysconfig
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import minatar
+import native_module
 import numpy as np
-import pybind11
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "tests/native/minatar_replay.cpp"
-COMPILE = "g++ -std=c++20 -O1 -shared -fPIC -DFASTRL_DEBUG -Wall -Wextra -Wconversion -Wshadow"
 GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
 NOOP, LEFT, UP, RIGHT, DOWN, FIRE = range(6)
 RESET, SET, STEP = range(3)
@@ -35,27 +24,7 @@ COLUMN_BITS = 1 << np.arange(10)
 
 @pytest.fixture(scope="session")
 def native() -> ModuleType:
-    """The replay extension, compiled once for each state of its sources."""
-    sources = [SOURCE, *sorted((ROOT / "envs/minatar").glob("*.h"))]
-    sources += sorted((ROOT / "csrc/core").glob("*.h"))
-    digest = hashlib.sha256(f"{COMPILE} {sys.version} {pybind11.__version__}".encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"fastrl-test-{os.getuid()}-{digest.hexdigest()[:16]}"
-    library = folder / f"minatar_replay{sysconfig.get_config_var('EXT_SUFFIX')}"
-    if not library.exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        unfinished = library.with_suffix(f".{os.getpid()}")
-        include = ["-I", str(ROOT), "-isystem", pybind11.get_include()]
-        include += ["-isystem", sysconfig.get_path("include")]
-        subprocess.run([*COMPILE.split(), *include, str(SOURCE), "-o", str(unfinished)], check=True)
-        unfinished.replace(library)
-    spec = importlib.util.spec_from_file_location("minatar_replay", library)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return native_module.build("minatar_replay", "minatar")
 
 
 class Recorder:

@@ -1,0 +1,611 @@
+// The fast 6507: one handler for every opcode and place (code.h), made at compile time from the
+// instruction set in opcodes.h, and each jumps straight to the next.
+//
+// It handles what every frame of every game does. Everything else - code or a stack outside the
+// usual memory, bank switches, rare opcodes - is done by one step of the plain processor on the
+// same bus, and a frame that does not end in time is given up: the caller runs it again, plainly.
+//
+// Oracle:   m6507.h and console.h (tests/oracle/test_atari.py: the fast console).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "envs/atari/cart.h"
+#include "envs/atari/code.h"
+#include "envs/atari/m6507.h"
+#include "envs/atari/operations.h"
+#include "envs/atari/riot.h"
+#include "envs/atari/rom.h"
+#include "envs/atari/tia.h"
+
+// The jump from handler to handler must not grow the stack. Compilers that are known to make it a
+// jump (setup.py: gcc at -O3) or that promise to (clang) do so; elsewhere a loop calls the
+// handlers.
+#if defined(__clang__)
+#define FASTRL_TAIL_CALL [[clang::musttail]]
+#define FASTRL_TAIL_CALLS 1
+#elif defined(FASTRL_TAIL_CALLS)
+#define FASTRL_TAIL_CALL
+#endif
+
+namespace fastrl::envs::atari {
+
+/// The accesses to the TIA of one frame, in order: 18 bits of cycle, 6 of register, 8 of value.
+struct TiaLog {
+  static constexpr std::size_t kSize = 3072;
+  static constexpr std::uint32_t kMaxCycle = (1U << 18U) - 1;
+  static constexpr std::uint8_t kRead = 0x3F;     ///< In place of a register.
+  static constexpr std::uint8_t kNothing = 0x3E;  ///< A write that changes no register.
+
+  std::array<std::uint32_t, kSize> entries{};
+  std::uint32_t length = 0;
+
+  /// A few accesses more fit: those of the instruction that is running.
+  [[nodiscard]] bool full() const noexcept { return length + 8 > kSize; }
+  void add(std::uint32_t cycle, int reg, std::uint8_t value) noexcept {
+    entries[length++] = (cycle << 14U) | (static_cast<std::uint32_t>(reg) << 8U) | value;
+  }
+};
+
+/// Why the processor stopped.
+enum class Stop : std::uint8_t { kNot, kFrameEnd, kGaveUp };
+
+/// A working copy of what the processor sees, for the run of one frame.
+///
+/// `Host` knows the TIA: read_tia(threaded, address, cycle, bus) -> byte.
+template <typename Host>
+struct Threaded {
+  /// Looked at in jumps; no more than 4,096 instructions are in a row, and none takes one cycle, so
+  /// that what runs in the end has run no more than 25,000 of them.
+  static constexpr std::uint32_t kDeadline = 40000;
+
+  Riot riot;
+  std::uint32_t nz = 1;  ///< Zero if the low byte is; negative if bit 7 or 15 is set.
+  std::uint8_t carry = 0;
+  std::uint8_t overflow = 0;
+  std::uint8_t decimal = 0;
+  std::uint8_t interrupt_disable = 0;
+  std::uint8_t sp = 0xFF;
+  std::uint8_t bus = 0;
+  std::uint8_t swcha = 0xFF;
+  std::uint8_t swchb = 0xFF;
+  std::uint16_t page = 0;  ///< The upper four bits of PC.
+  Stop stop = Stop::kNot;
+  bool last_was_read = true;
+  PlainRange plain;
+  std::uint32_t last_cycle = 0;  ///< A write to the TIA after this cycle ends the frame.
+  // By bits 10, 11 and 13 of an address.
+  std::array<const Instruction*, 8> code{};
+  std::array<const std::uint8_t*, 8> bytes{};
+  std::array<std::uint8_t, 4> mapped{0xFF};  ///< The banks that these are for.
+  std::array<Instruction, 4> in_ram{};       ///< An instruction read from memory.
+  TiaLog* log = nullptr;
+  Host* host = nullptr;
+  const Rom* rom = nullptr;
+
+  // What the processor notices of its writes to the TIA.
+  Clock frame_start = 0;
+  Clock vsync_end = Tia::kNever;
+  std::uint8_t vblank = 0;
+  bool dumping = false;
+  std::int32_t dump_ended = 0;
+
+  M6507 cpu;  ///< Up to date at the start, at the end and in plain steps.
+  Cart cart;
+  std::uint32_t cycle = 0;  ///< As `cpu`.
+
+#ifndef FASTRL_TAIL_CALLS
+  // Between two handlers.
+  const Instruction* next_at = nullptr;
+  std::uint32_t next_a = 0;
+  std::uint32_t next_x = 0;
+  std::uint32_t next_y = 0;
+#endif
+
+  /// Runs until the frame ends or it has to be given up.
+  Stop run() noexcept {
+    stop = Stop::kNot;
+    resume(*this);
+#ifndef FASTRL_TAIL_CALLS
+    while (stop == Stop::kNot) {
+      kHandlers[next_at->handler](*this, next_at, cycle, next_a, next_x, next_y);
+    }
+#endif
+    return stop;
+  }
+
+ private:
+  using Handler = void (*)(Threaded&, const Instruction*, std::uint32_t, std::uint32_t,
+                           std::uint32_t, std::uint32_t) noexcept;
+  static constexpr std::size_t kNumHandlers = 256 * (static_cast<std::size_t>(Place::kUnknown) + 1);
+
+  /// The registers while a handler runs.
+  struct Live {
+    Threaded& t;
+    std::uint8_t a;
+    std::uint8_t x;
+    std::uint8_t y;
+    std::uint8_t& sp;
+
+    FASTRL_INLINE [[nodiscard]] bool flag(std::uint8_t mask) const noexcept {
+      switch (mask) {
+        case flags::kCarry:
+          return t.carry != 0;
+        case flags::kZero:
+          return (t.nz & 0xFFU) == 0;
+        case flags::kNegative:
+          return (t.nz & 0x8080U) != 0;
+        case flags::kOverflow:
+          return t.overflow != 0;
+        case flags::kDecimal:
+          return t.decimal != 0;
+        default:
+          return t.interrupt_disable != 0;
+      }
+    }
+    FASTRL_INLINE void set(std::uint8_t mask, bool on) noexcept {
+      switch (mask) {
+        case flags::kCarry:
+          t.carry = on ? 1 : 0;
+          break;
+        case flags::kZero:
+          t.nz = (flag(flags::kNegative) ? 0x8000U : 0U) | (on ? 0U : 1U);
+          break;
+        case flags::kNegative:
+          t.nz = (on ? 0x8000U : 0U) | (flag(flags::kZero) ? 0U : 1U);
+          break;
+        case flags::kOverflow:
+          t.overflow = on ? 1 : 0;
+          break;
+        case flags::kDecimal:
+          t.decimal = on ? 1 : 0;
+          break;
+        default:
+          t.interrupt_disable = on ? 1 : 0;
+          break;
+      }
+    }
+    FASTRL_INLINE void set_nz(std::uint8_t value) noexcept { t.nz = value; }
+    [[nodiscard]] std::uint8_t status() const noexcept {
+      int p = 0;
+      for (const std::uint8_t mask : kFlags) p |= flag(mask) ? mask : 0;
+      return static_cast<std::uint8_t>(p);
+    }
+    void set_status(std::uint8_t p) noexcept {
+      for (const std::uint8_t mask : kFlags) set(mask, (p & mask) != 0);
+    }
+    void jam() noexcept {}
+
+    static constexpr std::array<std::uint8_t, 6> kFlags{flags::kCarry,    flags::kZero,
+                                                        flags::kNegative, flags::kOverflow,
+                                                        flags::kDecimal,  flags::kInterruptDisable};
+  };
+
+  /// The bus of a plain step.
+  struct Wires {
+    Threaded& t;
+
+    std::uint8_t read(std::uint16_t a) noexcept {
+      if (address::is_cart(a)) {
+        t.bus = t.cart.read(*t.rom, a, t.cycle);
+      } else if (address::is_tia(a)) {
+        t.bus = t.read_tia(a, t.cycle, t.bus);
+      } else if (address::is_ram(a)) {
+        t.bus = t.riot.ram[a & 0x7FU];
+      } else {
+        t.bus = t.riot.read(a, t.cycle, t.swcha, t.swchb);
+      }
+      t.last_was_read = true;
+      return t.bus;
+    }
+    void write(std::uint16_t a, std::uint8_t value) noexcept {
+      if (address::is_cart(a)) {
+        t.cart.write(t.rom->properties.scheme, a, value);
+      } else if (address::is_tia(a)) {
+        t.cycle = t.write_tia(a, value, t.cycle);
+      } else if (address::is_ram(a)) {
+        t.riot.ram[a & 0x7FU] = value;
+      } else {
+        t.riot.write(a, value, t.cycle);
+      }
+      t.bus = value;
+      t.last_was_read = false;
+    }
+    void wait(int cycles) noexcept { t.cycle += static_cast<std::uint32_t>(cycles); }
+  };
+  static_assert(Bus<Wires>);
+
+  FASTRL_INLINE [[nodiscard]] Live live(std::uint32_t a, std::uint32_t x,
+                                        std::uint32_t y) noexcept {
+    return {*this, static_cast<std::uint8_t>(a), static_cast<std::uint8_t>(x),
+            static_cast<std::uint8_t>(y), sp};
+  }
+
+  /// Puts the banks in view.
+  void map() noexcept {
+    const std::array<std::uint8_t, 4> banks{cart.bank, cart.slices[0], cart.slices[1],
+                                            cart.slices[2]};
+    if (banks == mapped) return;
+    mapped = banks;
+    const Code& all = *rom->code;
+    plain = all.plain();
+    for (std::size_t i = 0; i < code.size(); ++i) {
+      const std::size_t segment = i & 3U;
+      std::size_t offset = segment * Code::kSliceSize;
+      std::size_t byte = offset;
+      switch (all.scheme()) {
+        case Scheme::kE0:
+          byte = segment == 3 ? 7 : cart.slices[segment];
+          offset = (byte * 4 + segment) * Code::kSliceSize;
+          byte = offset;
+          break;
+        case Scheme::kFE:
+          offset += i < 4 ? Code::kBankSize : 0;
+          byte = offset;
+          break;
+        default:
+          offset += std::size_t{cart.bank} * Code::kBankSize;
+          byte = offset;
+          break;
+      }
+      code[i] = all.instructions(offset);
+      bytes[i] = all.bytes(byte);
+    }
+  }
+
+  [[nodiscard]] static constexpr std::size_t segment_of(int a) noexcept {
+    return static_cast<std::size_t>(((a >> 10) & 3) | ((a >> 11) & 4));
+  }
+  [[nodiscard]] std::uint8_t plain_byte(int a) const noexcept {
+    return bytes[segment_of(a)][a & 0x3FF];
+  }
+  [[nodiscard]] bool is_plain(int a) const noexcept {
+    return address::is_cart(a) && plain.has(a & 0xFFF);
+  }
+
+  // ---- the TIA ----------------------------------------------------------------------------------
+  /// Returns the cycle after the write.
+  std::uint32_t write_tia(int a, std::uint8_t value, std::uint32_t now) noexcept {
+    const int reg = a & 0x3F;
+    log->add(now, reg > Tia::CXCLR ? TiaLog::kNothing : reg, value);
+    if (now > last_cycle) end_frame(value);
+    if (log->full()) stop = Stop::kGaveUp;
+    return reg <= Tia::WSYNC ? synchronise(reg, value, now) : now;
+  }
+
+  std::uint32_t synchronise(int reg, std::uint8_t value, std::uint32_t now) noexcept {
+    const Clock clock = clock_of(now);
+    if (reg == Tia::WSYNC) {
+      const std::uint32_t h = since(clock, frame_start) % Tia::kLineClocks;
+      return last_was_read && h != 0 ? now + (Tia::kLineClocks - h) / 3 : now;
+    }
+    if (reg == Tia::VSYNC) {
+      if ((value & 2) != 0) {
+        vsync_end = plus(clock, Tia::kLineClocks);
+      } else if (clock >= vsync_end) {
+        vsync_end = Tia::kNever;
+        end_frame(value);
+      }
+      return now;
+    }
+    if ((value & 0x80) != 0) {
+      dumping = true;
+    } else if ((vblank & 0x80) != 0) {
+      dumping = false;
+      dump_ended = static_cast<std::int32_t>(now);
+    }
+    vblank = value;
+    return now;
+  }
+
+  void end_frame(std::uint8_t value) noexcept {
+    bus = value;
+    if (stop == Stop::kNot) stop = Stop::kFrameEnd;
+  }
+
+  std::uint8_t read_tia(int a, std::uint32_t now, std::uint8_t before) noexcept {
+    const std::uint8_t value = host->read_tia(*this, a, now, before);
+    log->add(now, TiaLog::kRead, 0);
+    if (log->full()) stop = Stop::kGaveUp;
+    return value;
+  }
+
+  // ---- from one instruction to the next ---------------------------------------------------------
+  static void go(Threaded& t, const Instruction* next, std::uint32_t cycle, std::uint32_t a,
+                 std::uint32_t x, std::uint32_t y) noexcept {
+#ifdef FASTRL_TAIL_CALLS
+    FASTRL_TAIL_CALL return kHandlers[next->handler](t, next, cycle, a, x, y);
+#else
+    t.next_at = next;
+    t.cycle = cycle;
+    t.next_a = a;
+    t.next_x = x;
+    t.next_y = y;
+#endif
+  }
+
+  /// The frame has ended after the instruction before `next`.
+  static void leave(Threaded& t, int next, std::uint32_t cycle, const Live& r) noexcept {
+    t.last_was_read = false;
+    t.cycle = cycle;
+    t.store(r, next);
+  }
+
+  void store(const Live& r, int next) noexcept {
+    cpu = {.pc = static_cast<std::uint16_t>(next),
+           .a = r.a,
+           .x = r.x,
+           .y = r.y,
+           .sp = sp,
+           .p = r.status(),
+           .jammed = false};
+  }
+
+  /// Goes on at `cpu`, with plain steps as long as it is neither in the cartridge nor in memory.
+  static void resume(Threaded& t) noexcept {
+    const Instruction* next = t.code_in_ram(t.cpu.pc);
+    while (next == nullptr && !address::is_cart(t.cpu.pc)) {
+      t.plain_step();
+      if (t.stop != Stop::kNot) return;
+      next = t.code_in_ram(t.cpu.pc);
+    }
+    t.map();
+    t.sp = t.cpu.sp;
+    t.live(0, 0, 0).set_status(t.cpu.p);
+    t.page = t.cpu.pc & 0xF000U;
+    if (next == nullptr) next = t.code[segment_of(t.cpu.pc)] + (t.cpu.pc & 0x3FF);
+    return go(t, next, t.cycle, t.cpu.a, t.cpu.x, t.cpu.y);
+  }
+
+  /// Reads one instruction in memory, which may be another the next time; null if there is none
+  /// that a handler can run. What follows it leads back to `handle` of Place::kUnknown.
+  const Instruction* code_in_ram(int pc) noexcept {
+    if (!address::is_ram(pc) || !address::is_ram(pc + 2)) return nullptr;
+    const auto byte = [&](int k) { return riot.ram[static_cast<std::size_t>((pc + k) & 0x7F)]; };
+    in_ram[0] = instruction_at(pc & 0xFFF, byte(0), byte(1), byte(2), plain);
+    const int place = in_ram[0].handler >> 8;
+    if (place == static_cast<int>(Place::kUnknown) || in_ram[0].jump != 0) return nullptr;
+    const auto length = static_cast<std::size_t>(length_of(kOpcodes[byte(0)].form));
+    in_ram[length] = instruction_unknown(pc + static_cast<int>(length));
+    return in_ram.data();
+  }
+
+  void plain_step() noexcept {
+    Wires wires{*this};
+    cpu.step(wires);
+    if (cpu.jammed || cycle >= kDeadline) stop = Stop::kGaveUp;
+  }
+
+  /// One plain step instead of a handler.
+  static void step_plainly(Threaded& t, int pc, std::uint32_t cycle, const Live& r) noexcept {
+    t.cycle = cycle;
+    t.store(r, pc);
+    t.plain_step();
+    if (t.stop != Stop::kNot) return;
+    return resume(t);
+  }
+
+  /// A jump to a place in the cartridge.
+  static void jump(Threaded& t, int pc, std::uint32_t cycle, std::uint32_t a, std::uint32_t x,
+                   std::uint32_t y) noexcept {
+    if (cycle >= kDeadline) {
+      t.stop = Stop::kGaveUp;
+      return;
+    }
+    t.page = static_cast<std::uint16_t>(pc & 0xF000);
+    return go(t, t.code[segment_of(pc)] + (pc & 0x3FF), cycle, a, x, y);
+  }
+
+  // ---- one handler ------------------------------------------------------------------------------
+  template <std::size_t kHandler>
+  static void handle(Threaded& t, const Instruction* at, std::uint32_t cycle, std::uint32_t a,
+                     std::uint32_t x, std::uint32_t y) noexcept;
+
+  template <std::size_t... kHandler>
+  static constexpr std::array<Handler, kNumHandlers> all(std::index_sequence<kHandler...>) {
+    return {&handle < is_decoded(static_cast<Place>(kHandler >> 8U), kHandler & 0xFFU)
+                ? kHandler
+                : handler_of(Place::kUnknown, 0) > ...};
+  }
+
+  static const std::array<Handler, kNumHandlers> kHandlers;
+};
+
+template <typename Host>
+inline const std::array<typename Threaded<Host>::Handler, Threaded<Host>::kNumHandlers>
+    Threaded<Host>::kHandlers = Threaded<Host>::all(std::make_index_sequence<kNumHandlers>{});
+
+template <typename Host>
+template <std::size_t kHandler>
+void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cycle,
+                            std::uint32_t a, std::uint32_t x, std::uint32_t y) noexcept {
+  using enum Operation;
+  constexpr auto kPlace = static_cast<Place>(kHandler >> 8U);
+  constexpr Opcode kOpcode = kOpcodes[kHandler & 0xFFU];
+  constexpr Operation kOperation = kOpcode.operation;
+  constexpr Form kForm = kOpcode.form;
+  constexpr Access kAccess = access_of(kOperation);
+  constexpr int kLength = length_of(kForm);
+  Live r = t.live(a, x, y);
+  if constexpr (kPlace == Place::kUnknown) {
+    const int pc = t.page | at->next;
+    const Instruction* next = t.code_in_ram(pc);
+    if (next != nullptr) return go(t, next, cycle, r.a, r.x, r.y);
+    return step_plainly(t, pc, cycle, r);
+  } else {
+    const std::uint32_t start = cycle;
+    // Nothing was changed yet: let the plain processor do it.
+    const auto plainly = [&]() __attribute__((always_inline)) {
+      return step_plainly(t, t.page | (at->next - kLength), start, t.live(a, x, y));
+    };
+    cycle += kOpcode.cycles;
+    std::uint8_t value = 0;
+    const auto operate = [&]() __attribute__((always_inline)) {
+      Alu(r).operate(kOperation, 0, value);
+    };
+    [[maybe_unused]] const auto use = [&](std::uint8_t& cell) __attribute__((always_inline)) {
+      if constexpr (kAccess != Access::kWrite) value = cell;
+      operate();
+      if constexpr (kAccess != Access::kRead) cell = value;
+    };
+    const int operand = at->operand;
+
+    if constexpr (kForm == Form::kImplied) {
+      operate();
+    } else if constexpr (kForm == Form::kAccumulator) {
+      value = r.a;
+      operate();
+      r.a = value;
+    } else if constexpr (kForm == Form::kImmediate) {
+      value = static_cast<std::uint8_t>(operand);
+      operate();
+    } else if constexpr (kForm == Form::kRelative) {
+      if (takes(r, kOperation)) {
+        cycle += at->operand;
+        if (cycle >= kDeadline) {
+          t.stop = Stop::kGaveUp;
+          return;
+        }
+        return go(t, at + at->jump, cycle, r.a, r.x, r.y);
+      }
+    } else if constexpr (kForm == Form::kAbsoluteJump) {
+      return jump(t, operand, cycle, r.a, r.x, r.y);
+    } else if constexpr (kForm == Form::kIndirectJump) {
+      const int low = t.riot.ram[operand & 0x7F];
+      const int target = low | (t.riot.ram[(operand + 1) & 0x7F] << 8);
+      if (!address::is_cart(target)) return plainly();
+      return jump(t, target, cycle, r.a, r.x, r.y);
+    } else if constexpr (kForm == Form::kCall) {
+      if (r.sp < 0x81) return plainly();
+      const int last = t.page | (at->next - 1);
+      t.riot.ram[r.sp & 0x7F] = static_cast<std::uint8_t>(last >> 8);
+      t.riot.ram[(r.sp - 1) & 0x7F] = static_cast<std::uint8_t>(last);
+      r.sp = static_cast<std::uint8_t>(r.sp - 2);
+      return jump(t, operand, cycle, r.a, r.x, r.y);
+    } else if constexpr (kForm == Form::kReturn) {
+      if (r.sp < 0x80 || r.sp > 0xFD) return plainly();
+      const int low = t.riot.ram[(r.sp + 1) & 0x7F];
+      const int last = low | (t.riot.ram[(r.sp + 2) & 0x7F] << 8);
+      if (!t.is_plain(last) || !t.is_plain(last + 1)) return plainly();
+      r.sp = static_cast<std::uint8_t>(r.sp + 2);
+      return jump(t, last + 1, cycle, r.a, r.x, r.y);
+    } else if constexpr (kForm == Form::kPush) {
+      operate();
+      const int address = r.sp--;
+      if (address >= 0x80) {
+        t.riot.ram[address & 0x7F] = value;
+      } else {  // Games point the stack at ENABL and below to write fast.
+        t.last_was_read = true;
+        cycle = t.write_tia(address, value, cycle);
+        if (t.stop != Stop::kNot) [[unlikely]]
+          return leave(t, t.page | at->next, cycle, r);
+      }
+    } else if constexpr (kForm == Form::kPull) {
+      if (r.sp == 0x7F || r.sp == 0xFF) return plainly();
+      if (r.sp < 0x80) {
+        value = t.read_tia(r.sp, cycle, kHandler & 0xFFU);
+        value = t.read_tia(++r.sp, cycle, value);
+        if (t.stop != Stop::kNot) [[unlikely]]
+          return;
+      } else {
+        value = t.riot.ram[++r.sp & 0x7F];
+      }
+      operate();
+    } else if constexpr (kPlace == Place::kRam) {
+      use(t.riot.ram[operand & 0x7F]);
+    } else if constexpr (kPlace == Place::kRom) {
+      value = t.plain_byte(operand);
+      operate();
+    } else if constexpr (kPlace == Place::kTable) {
+      const int address = operand + (kForm == Form::kAbsoluteX ? r.x : r.y);
+      cycle += ((operand ^ address) & 0xFF00) != 0 ? 1 : 0;
+      value = t.plain_byte(address);
+      operate();
+    } else if constexpr (kPlace == Place::kTia || kPlace == Place::kSync) {
+      if constexpr (kAccess == Access::kRead) {
+        const int before = kForm == Form::kZeroPage ? operand : operand >> 8;
+        value = t.read_tia(operand, cycle, static_cast<std::uint8_t>(before));
+        if (t.stop != Stop::kNot) [[unlikely]]
+          return;
+        operate();
+      } else if constexpr (kAccess == Access::kWrite) {
+        operate();
+        const int reg = operand & 0x3F;
+        t.log->add(cycle, reg > Tia::CXCLR ? TiaLog::kNothing : reg, value);
+        if (cycle > t.last_cycle) [[unlikely]]
+          t.end_frame(value);
+        if (t.log->full()) [[unlikely]]
+          t.stop = Stop::kGaveUp;
+        if constexpr (kPlace == Place::kSync) {
+          t.last_was_read = true;
+          cycle = t.synchronise(reg, value, cycle);
+        }
+        if (t.stop != Stop::kNot) [[unlikely]]
+          return leave(t, t.page | at->next, cycle, r);
+      }
+    } else if constexpr (kPlace == Place::kPort) {
+      if constexpr (kAccess == Access::kRead) {
+        value = t.riot.read(operand, cycle, t.swcha, t.swchb);
+        operate();
+      } else if constexpr (kAccess == Access::kWrite) {
+        operate();
+        t.riot.write(operand, value, cycle);
+      }
+    } else if constexpr (kForm == Form::kZeroPageX || kForm == Form::kZeroPageY) {
+      const int address = (operand + (kForm == Form::kZeroPageX ? r.x : r.y)) & 0xFF;
+      if (address >= 0x80) {
+        use(t.riot.ram[address & 0x7F]);
+      } else if constexpr (kAccess == Access::kWrite) {
+        operate();
+        t.last_was_read = true;
+        cycle = t.write_tia(address, value, cycle);
+        if (t.stop != Stop::kNot) [[unlikely]]
+          return leave(t, t.page | at->next, cycle, r);
+      } else {
+        return plainly();
+      }
+    } else if constexpr (kForm == Form::kAbsoluteX || kForm == Form::kAbsoluteY ||
+                         kForm == Form::kIndirectX || kForm == Form::kIndirectY) {
+      int base = operand;
+      if constexpr (kForm == Form::kIndirectX || kForm == Form::kIndirectY) {
+        const int pointer = kForm == Form::kIndirectX ? (operand + r.x) & 0xFF : operand;
+        if (kForm == Form::kIndirectX && (pointer < 0x80 || pointer == 0xFF)) return plainly();
+        const int low = t.riot.ram[pointer & 0x7F];
+        base = low | (t.riot.ram[(pointer + 1) & 0x7F] << 8);
+      }
+      const int index = kForm == Form::kAbsoluteX ? r.x : kForm == Form::kIndirectX ? 0 : r.y;
+      const int address = (base + index) & 0xFFFF;
+      if constexpr (kAccess == Access::kRead) {
+        cycle += ((base ^ address) & 0xFF00) != 0 ? 1 : 0;
+        if (t.is_plain(address)) {
+          value = t.plain_byte(address);
+        } else if (address::is_ram(address)) {
+          value = t.riot.ram[address & 0x7F];
+        } else {
+          return plainly();
+        }
+        operate();
+      } else {
+        if (address::is_ram(address)) {
+          use(t.riot.ram[address & 0x7F]);
+        } else if (kAccess == Access::kWrite && address::is_tia(address)) {
+          operate();
+          t.last_was_read = true;
+          cycle = t.write_tia(address, value, cycle);
+          if (t.stop != Stop::kNot) [[unlikely]]
+            return leave(t, t.page | at->next, cycle, r);
+        } else {
+          return plainly();
+        }
+      }
+    } else {
+      return plainly();  // Forms that are never decoded.
+    }
+    return go(t, at + kLength, cycle, r.a, r.x, r.y);
+  }
+}
+
+}  // namespace fastrl::envs::atari
