@@ -78,8 +78,9 @@ constexpr std::array<Wide, 256> widened(unsigned times) noexcept {
   for (std::size_t byte = 0; byte < table.size(); ++byte) {
     for (unsigned bit = 0; bit < 8; ++bit) {
       if (((byte >> bit) & 1U) == 0) continue;
-      for (unsigned i = 0; i < times; ++i)
-        table[byte] = static_cast<Wide>(table[byte] | (Wide{1} << (bit * times + i)));
+      for (unsigned i = 0; i < times; ++i) {
+        table[byte] = static_cast<Wide>(table[byte] | Wide{1} << (bit * times + i));
+      }
     }
   }
   return table;
