@@ -53,11 +53,10 @@ struct FastConsole : Console {
                         std::uint8_t before) noexcept {
     const int pin = address & 15;
     if (pin < 8) {
-      replay(processor);
-      SpanPainter<false, true> collisions{nullptr};
-      SpanPainter<true, true> all{frames[current].data()};
-      return processor.seen ? tia.read(all, address, now, before, ports)
-                            : tia.read(collisions, address, now, before, ports);
+      auto& run = static_cast<Run&>(processor);
+      replay(run);
+      return run.seen ? tia.read(run.painter, address, now, before, ports)
+                      : tia.read(run.lookout, address, now, before, ports);
     }
     const auto charged = [&](std::int32_t resistance) {
       return Tia::charged(resistance, now, processor.dumping, processor.dump_ended);
@@ -85,9 +84,19 @@ struct FastConsole : Console {
     }
   };
 
+  /// One frame of the processor, and who follows its log.
+  struct Run : Threaded<FastConsole> {
+    Run(std::uint8_t* frame, bool is_seen) noexcept : painter(frame), seen(is_seen) {}
+
+    SpanPainter<true> painter;  ///< If the frame is seen, else:
+    SpanPainter<false> lookout{nullptr};
+    bool seen;
+    std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
+  };
+
   bool run_fast(const Rom& rom, bool seen) noexcept {
     const Tia start = tia;
-    Threaded<FastConsole> processor;
+    Run processor(frames[current].data(), seen);
     processor.riot = riot;
     processor.cart = cart;
     processor.cpu = cpu;
@@ -95,7 +104,6 @@ struct FastConsole : Console {
     processor.bus = bus;
     processor.swcha = ports.swcha();
     processor.swchb = switches.swchb;
-    processor.seen = seen;
     processor.host = this;
     processor.rom = &rom;
     processor.frame_start = tia.frame_start;
@@ -122,27 +130,31 @@ struct FastConsole : Console {
   }
 
   /// Brings the TIA up to date with the log. Before the last CXCLR nothing can have met.
-  void replay(Threaded<FastConsole>& processor) noexcept {
-    const auto log =
-        std::span<const TiaAccess>(processor.accesses)
-            .subspan(processor.num_replayed, processor.num_accesses - processor.num_replayed);
-    processor.num_replayed = processor.num_accesses;
+  void replay(Run& run) noexcept {
+    const auto log = std::span<const TiaAccess>(run.accesses)
+                         .subspan(run.num_replayed, run.num_accesses - run.num_replayed);
+    run.num_replayed = run.num_accesses;
     std::size_t cleared = log.size();
     while (cleared > 0 && log[cleared - 1].reg() != Tia::CXCLR) --cleared;
-    std::uint8_t* const frame = frames[current].data();
-    if (processor.seen) {
-      play(SpanPainter<true, false>{frame}, tia, log.first(cleared));
-      play(SpanPainter<true, true>{frame}, tia, log.subspan(cleared));
+    const auto follow = [&](auto& painter) {
+      if (cleared > 0 || run.num_replayed == log.size()) {
+        painter.look_for_collisions(false);
+        play(painter, tia, log.first(cleared));
+        painter.look_for_collisions(true);
+      }
+      play(painter, tia, log.subspan(cleared));
+    };
+    if (run.seen) {
+      follow(run.painter);
     } else {
-      play(SpanPainter<false, false>{nullptr}, tia, log.first(cleared));
-      play(SpanPainter<false, true>{nullptr}, tia, log.subspan(cleared));
+      follow(run.lookout);
     }
   }
 
   /// Writes that show nothing new do not make picture: `due` is the clock that they would have made
   /// it up to, and before the next one that does it is made up for.
   template <typename Painter>
-  static void play(Painter painter, Tia& tia, std::span<const TiaAccess> log) noexcept {
+  static void play(Painter& painter, Tia& tia, std::span<const TiaAccess> log) noexcept {
     Clock due = tia.drawn;
     for (const TiaAccess access : log) {
       const std::uint32_t now = access.cycle();
@@ -181,7 +193,8 @@ struct FastConsole : Console {
       picture.num_accesses = 0;
     } else if (log.size() > picture.kMaxAccesses) {
       picture.num_accesses = 0;
-      play(SpanPainter<true, false>{frames[current].data()}, copy, log);
+      SpanPainter<true> painter(frames[current].data());
+      play(painter, copy, log);
     } else {
       picture.start = start;
       picture.num_accesses = static_cast<std::uint32_t>(log.size());
@@ -194,7 +207,8 @@ struct FastConsole : Console {
     Picture& picture = pictures_[frame];
     if (picture.num_accesses == 0) return;
     Tia copy = picture.start;
-    play(SpanPainter<true, false>{frames[frame].data()}, copy, picture.log());
+    SpanPainter<true> painter(frames[frame].data());
+    play(painter, copy, picture.log());
     picture.num_accesses = 0;
   }
 

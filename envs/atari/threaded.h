@@ -87,7 +87,9 @@ struct Threaded {
   std::array<const Instruction*, 8> code{};
   std::array<const std::uint8_t*, 8> bytes{};
   std::array<std::uint8_t, 4> mapped{0xFF};  ///< The banks that these are for.
-  std::array<Instruction, 4> in_ram{};       ///< An instruction read from memory.
+  std::array<Instruction, 4> in_ram{};       ///< An instruction read from memory, and what follows.
+  std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read,
+  std::array<Instruction, 128> ram_code{};     ///< and what they are.
   Host* host = nullptr;
   const Rom* rom = nullptr;
 
@@ -106,8 +108,6 @@ struct Threaded {
   Cart cart;
   std::uint32_t cycle = 0;  ///< As `cpu`.
 
-  bool seen = false;               ///< For the host, as the next.
-  std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
   std::uint32_t num_accesses = 0;
   std::array<TiaAccess, kMaxAccesses> accesses;  // Not initialised: only num_accesses of them are.
 
@@ -496,8 +496,18 @@ struct Threaded {
   /// that a handler can run. What follows it leads back to `handle` of Place::kUnknown.
   const Instruction* code_in_ram(int pc) noexcept {
     if (!address::is_ram(pc) || !address::is_ram(pc + 2)) return nullptr;
-    const auto byte = [&](int k) { return riot.ram[static_cast<std::size_t>((pc + k) & 0x7F)]; };
-    in_ram[0] = instruction_at(pc & 0xFFF, byte(0), byte(1), byte(2), plain);
+    const auto byte = [&](int k) {
+      return std::uint32_t{riot.ram[static_cast<std::size_t>((pc + k) & 0x7F)]};
+    };
+    const auto low = [](std::uint32_t value) { return static_cast<std::uint8_t>(value); };
+    const std::uint32_t mirror = (static_cast<std::uint32_t>(pc) >> 8U) & 0xFU;
+    const std::uint32_t bytes_there = byte(0) | byte(1) << 8U | byte(2) << 16U | mirror << 24U;
+    const auto at = static_cast<std::size_t>(pc & 0x7F);
+    if (ram_bytes[at] != bytes_there || bytes_there == 0) {
+      ram_bytes[at] = bytes_there;
+      ram_code[at] = instruction_at(pc & 0xFFF, low(byte(0)), low(byte(1)), low(byte(2)), plain);
+    }
+    in_ram[0] = ram_code[at];
     const int place = in_ram[0].handler >> 8;
     if (place == static_cast<int>(Place::kUnknown) || in_ram[0].jump != 0) return nullptr;
     const auto length = static_cast<std::size_t>(length_of(kOpcodes[byte(0)].form));
