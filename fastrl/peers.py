@@ -37,17 +37,24 @@ class Ours:
     """A fastrl pool."""
 
     def __init__(
-        self, env_id: str, num_envs: int, num_threads: int, *, backend: str = "native"
+        self,
+        env_id: str,
+        num_envs: int,
+        num_threads: int,
+        *,
+        name: str = "",
+        backend: str = "native",
+        **options: Any,
     ) -> None:
-        """Makes, resets and seeds the pool."""
+        """Makes, resets and seeds the pool; `options` are the game's."""
         import fastrl
 
-        self.name = f"fastrl ({num_threads} thread{'s' * (num_threads > 1)})"
+        self.name = name or f"fastrl ({num_threads} thread{'s' * (num_threads > 1)})"
         if backend != "native":
             self.name = f"backend {backend} of fastrl"
         self.threads, self.num_envs = num_threads, num_envs
         self._pool: Any = fastrl.make(
-            env_id, num_envs=num_envs, num_threads=num_threads, backend=backend
+            env_id, num_envs=num_envs, num_threads=num_threads, backend=backend, **options
         )
         self._pool.reset(seed=0)
         self._actions = random_actions(int(self._pool.single_action_space.n), num_envs, np.int64)
@@ -159,17 +166,24 @@ def random_actions(
         yield from rows
 
 
-def peers_of(env_id: str, num_envs: int, num_threads: int) -> tuple[list[Contender], list[str]]:
-    """The installed peers that play `env_id`, and the names of those that are not installed."""
+def peers_of(
+    env_id: str, num_envs: int, num_threads: int, *, own_backend: bool = True
+) -> tuple[list[Contender], list[str]]:
+    """The installed peers that play `env_id`, and the names of those that are not installed.
+
+    `own_backend`: our wrapper of ale-py too.
+    """
     family, _, name = env_id.rpartition("/")
     game = name.rpartition("-")[0]
     makers: list[tuple[str, str, Callable[[], Contender]]] = []
     if family == "ALE":
         makers = [
             ("ale_py", "ale-py", lambda: AleVector(game, num_envs, num_threads)),
-            ("ale_py", "ale-py", lambda: Ours(env_id, num_envs, num_threads, backend="ale")),
             ("envpool", "envpool", lambda: EnvPoolPeer(name, num_envs, num_threads)),
         ]
+        if own_backend:
+            wrapped = lambda: Ours(env_id, num_envs, num_threads, backend="ale")  # noqa: E731
+            makers.insert(1, ("ale_py", "ale-py", wrapped))
     elif family == "MinAtar":
         makers = [("minatar", "MinAtar", lambda: MinAtarPackage(_snake(game), num_envs))]
     elif env_id == "Catch-v0":
