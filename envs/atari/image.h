@@ -322,7 +322,8 @@ class Resize {
   void find_shares() {
     const std::size_t down = rows_.src / std::gcd(rows_.src, rows_.dst);
     const std::size_t across = columns_.src / std::gcd(columns_.src, columns_.dst);
-    const bool fits = down * 255 <= 32767 && across <= 32767 && columns_.most_taps() <= kReach;
+    // 16 bits down, 24 bits (what a float counts exactly) in all.
+    const bool fits = down * 255 <= 32767 && across <= 512 && columns_.most_taps() <= kReach;
     if (!fits || columns_.src < 2 * kChunk || columns_.dst < kChunk) return;
 
     const auto share = [](const Tap& tap, std::size_t of) {
@@ -349,7 +350,9 @@ class Resize {
   void fast_area(const std::uint8_t* src, std::uint8_t* dst, __m128i* scratch) const noexcept {
     auto* line = reinterpret_cast<std::int16_t*>(scratch);
     std::int16_t* last = line + line_size();
-    std::fill_n(line, 2 * line_size(), std::int16_t{0});
+    for (std::size_t i = 0; i < 2 * line_size() / 8; ++i) {
+      _mm_storeu_si128(scratch + i, _mm_setzero_si128());
+    }
     bool can_repeat = false;
     for (std::size_t y = 0; y < rows_.dst; ++y, dst += columns_.dst) {
       const bool same = add_rows(src, y, line, last);
