@@ -487,9 +487,9 @@ void an_atari_game_is_clean_under_the_sanitizers() {
   const auto history = [](int num_threads) {
     const AtariEnvOptions options{.max_num_frames_per_episode = 14, .noop_max = 2};
     std::vector<Cartridge> cartridges{rolling_bars(), rolling_bars()};
-    Pool<AtariEnv<FastAtari>> pool(
+    Pool<AtariEnv<PlainAtari>> pool(
         config(3, 0, num_threads, Autoreset::kSameStep),
-        AtariShared<FastAtari>(options, {0, 1, 2}, std::move(cartridges)));
+        AtariShared<PlainAtari>(options, {0, 1, 2}, std::move(cartridges)));
     static_cast<void>(pool.reset(seeds(3), {}, {}, kNever));
     const std::vector<std::byte> state = pool.get_state({});
     std::vector<std::uint8_t> first;

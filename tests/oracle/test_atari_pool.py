@@ -69,7 +69,15 @@ def differ(name: str, ours: Any, theirs: Any, where: str) -> None:
         raise AssertionError(f"{where}: {name} differs first at {at}")
 
 
-def compare(game: str, num_steps: int, *, num_envs: int = 2, seed: int = 7, **options: Any) -> int:
+def compare(
+    game: str,
+    num_steps: int,
+    *,
+    num_envs: int = 2,
+    seed: int = 7,
+    actions: Iterator[Any] | None = None,
+    **options: Any,
+) -> int:
     """Plays on both; returns how many rows ended."""
     theirs = AtariVectorEnv(GAMES[game].name, num_envs, num_threads=1, **options)
     ours = fastrl.make(f"ALE/{game}-v5", num_envs, 2, **options)
@@ -79,7 +87,7 @@ def compare(game: str, num_steps: int, *, num_envs: int = 2, seed: int = 7, **op
     obs, info = ours.reset(seed=seed)
     their_obs, their_info = theirs.reset(seed=seed)
     differ("obs", obs, their_obs, f"{game} reset")
-    actions = random_actions(theirs.single_action_space, num_envs, seed)
+    actions = actions or random_actions(theirs.single_action_space, num_envs, seed)
     ends = 0
     for t in range(num_steps):
         where = f"{game} step {t}"
@@ -118,6 +126,14 @@ def test_every_corner_is_what_ale_py_plays(corner: str) -> None:
 @pytest.mark.parametrize("game", KINDS)
 def test_a_game_of_every_kind_is_what_ale_py_plays(game: str) -> None:
     assert compare(game, 20, num_envs=1, seed=3, max_num_frames_per_episode=50) > 0
+
+
+def test_the_last_life_is_not_lost_before_the_game_is_over() -> None:
+    """Bank Heist shows no lives for a while before its end."""
+    rng = np.random.default_rng(7)
+    actions = (rng.integers(0, 18, 4)[:1] for _ in range(310))
+    ends = compare("BankHeist", 310, num_envs=1, actions=actions, life_loss_info=True)
+    assert ends == 3
 
 
 # 7 and the number of corners have no common divisor, so that games together see every corner.
