@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GAME ?= MinAtar/Breakout-v1
 RUN ?= runs/first
 
-.PHONY: train test test-all build lint stubs native bench clean
+.PHONY: train test test-all build lint stubs native exactness bench clean
 
 # Trains PPO from nothing; the curve is $(RUN)/curve.png. Run it again to continue a stopped run.
 train: build
@@ -20,6 +20,7 @@ test: build lint native
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-all: build lint native
+	$(MAKE) --directory tests/native PYTHON=$(PYTHON) fuzz
 	$(BIN)/python -m pytest -m "not gpu"
 
 build: $(VENV)/.built
@@ -41,9 +42,14 @@ lint: build
 stubs: build
 	$(BIN)/pybind11-stubgen fastrl._core --output-dir . --exit-code
 
-# The pool under the sanitizers of gcc.
+# The pool and the console under the sanitizers of gcc.
 native:
-	$(MAKE) --directory tests/native
+	$(MAKE) --directory tests/native PYTHON=$(PYTHON)
+
+# Every mode of every Atari game in lockstep with ale-py, and the table of results. Takes hours, and
+# goes on where it stopped.
+exactness: build
+	$(BIN)/python tests/oracle/atari_exactness.py --jobs 2
 
 bench: build
 	$(BIN)/fastrl bench pool

@@ -241,13 +241,11 @@ struct BasicAtari {
 };
 
 using PlainAtari = BasicAtari<Console>;
-using Atari = PlainAtari;
 
 static_assert(std::is_trivially_copyable_v<PlainAtari>);
 static_assert(sizeof(PlainAtari) < 100 * 1024);
 
-#ifndef __CUDACC__  // The fast console is made for a CPU: handlers behind pointers, code in a
-                    // vector.
+#ifndef __CUDACC__  // It is made for a CPU: handlers behind pointers, code in a vector.
 using FastAtari = BasicAtari<FastConsole>;
 
 static_assert(std::is_trivially_copyable_v<FastAtari>);

@@ -12,6 +12,7 @@
 
 #include "envs/atari/opcodes.h"
 #include "envs/atari/rom.h"
+#include "envs/atari/tia.h"
 
 namespace fastrl::envs::atari {
 
@@ -21,8 +22,8 @@ enum class Place : std::uint8_t {
   kRam,     ///< The console's memory.
   kRom,     ///< Bytes of the cartridge that nothing happens to.
   kTable,   ///< Indexed, and with any index such bytes.
-  kTia,     ///< A register of the TIA that only changes the picture, or any that is read.
-  kSync,    ///< VSYNC, VBLANK, WSYNC.
+  kTia,     ///< A register of the TIA.
+  kKept,    ///< A register of the TIA that a second write of the same value does not change.
   kPort,    ///< Timer and ports of the RIOT.
   kUnknown  ///< To be run by the plain processor.
 };
@@ -105,8 +106,7 @@ constexpr bool is_decoded(Place place, std::uint8_t code) noexcept {
   if (is_rare(opcode.operation)) return false;
   switch (place) {
     case Place::kAny:
-      return !fixed && opcode.form != Form::kIndirectX && opcode.form != Form::kBreak &&
-             opcode.form != Form::kReturnInterrupt;
+      return !fixed && opcode.form != Form::kBreak && opcode.form != Form::kReturnInterrupt;
     case Place::kRam:
       return fixed;
     case Place::kRom:
@@ -115,7 +115,7 @@ constexpr bool is_decoded(Place place, std::uint8_t code) noexcept {
       return indexed && access == Access::kRead;
     case Place::kTia:
       return fixed && access != Access::kModify;
-    case Place::kSync:
+    case Place::kKept:
       return fixed && access == Access::kWrite;
     case Place::kPort:
       return opcode.form == Form::kAbsolute && access != Access::kModify;
@@ -123,6 +123,90 @@ constexpr bool is_decoded(Place place, std::uint8_t code) noexcept {
       return false;
   }
   return false;
+}
+
+/// What is run by the plain processor: `next` is its own address.
+constexpr Instruction instruction_unknown(int address) noexcept {
+  return {.handler = handler_of(Place::kUnknown, 0),
+          .next = static_cast<std::uint16_t>(address & 0xFFF)};
+}
+
+/// Registers that nothing but a write to them changes; HMCLR is looked after.
+constexpr bool is_kept(int reg) noexcept {
+  switch (reg) {
+    case Tia::COLUP0:
+    case Tia::COLUP1:
+    case Tia::COLUPF:
+    case Tia::COLUBK:
+    case Tia::REFP0:
+    case Tia::REFP1:
+    case Tia::PF0:
+    case Tia::PF1:
+    case Tia::PF2:
+    case Tia::ENAM0:
+    case Tia::ENAM1:
+    case Tia::HMP0:
+    case Tia::HMP1:
+    case Tia::HMM0:
+    case Tia::HMM1:
+    case Tia::HMBL:
+    case Tia::VDELP0:
+    case Tia::VDELP1:
+    case Tia::VDELBL:
+      return true;
+    default:
+      return false;
+  }
+}
+
+constexpr Place place_of(std::uint8_t code, int operand, PlainRange plain) noexcept {
+  using namespace address;
+  const Opcode& opcode = kOpcodes[code];
+  const Access access = access_of(opcode.operation);
+  switch (opcode.form) {
+    case Form::kZeroPage:
+    case Form::kAbsolute:
+      if (is_ram(operand)) return Place::kRam;
+      if (is_tia(operand)) {
+        return access == Access::kWrite && is_kept(operand & 0x3F) ? Place::kKept : Place::kTia;
+      }
+      if (is_port(operand)) return Place::kPort;
+      return plain.has(operand & 0xFFF) ? Place::kRom : Place::kUnknown;
+    case Form::kAbsoluteX:
+    case Form::kAbsoluteY:
+      return access == Access::kRead && is_cart(operand) && plain.has(operand & 0xFFF) &&
+                     plain.has((operand & 0xFFF) + 0xFF)
+                 ? Place::kTable
+                 : Place::kAny;
+    case Form::kIndirectY:  // The pointer is in memory.
+      return operand >= 0x80 && operand < 0xFF ? Place::kAny : Place::kUnknown;
+    case Form::kAbsoluteJump:
+    case Form::kCall:
+      return is_cart(operand) ? Place::kAny : Place::kUnknown;
+    case Form::kIndirectJump:
+      return is_ram(operand) && (operand & 0xFF) != 0xFF ? Place::kAny : Place::kUnknown;
+    default:
+      return Place::kAny;
+  }
+}
+
+/// The instruction of these bytes, whose first is at `address`.
+constexpr Instruction instruction_at(int address, std::uint8_t code, std::uint8_t low,
+                                     std::uint8_t high, PlainRange plain) noexcept {
+  const Form form = kOpcodes[code].form;
+  const int length = length_of(form);
+  int operand = low | (high << 8);
+  const Place place = place_of(code, operand, plain);
+  if (!is_decoded(place, code)) return instruction_unknown(address);
+  int jump = 0;
+  if (form == Form::kRelative) {
+    jump = length + static_cast<std::int8_t>(low);
+    operand = (((address + length) ^ (address + jump)) & 0xF00) != 0 ? 2 : 1;
+  }
+  return {.handler = handler_of(place, code),
+          .operand = static_cast<std::uint16_t>(operand),
+          .next = static_cast<std::uint16_t>(address + length),
+          .jump = static_cast<std::int16_t>(jump)};
 }
 
 /// The instructions of an image, for every bank, and its bytes bank by bank.
@@ -179,62 +263,17 @@ class Code {
   void decode(std::span<const std::uint8_t> part, int at) {
     const auto size = static_cast<int>(part.size());
     for (int i = 0; i < size; ++i) {
-      const std::uint8_t code = part[static_cast<std::size_t>(i)];
-      const Form form = kOpcodes[code].form;
-      const int length = length_of(form);
-      Instruction instruction{.handler = handler_of(Place::kUnknown, 0),
-                              .next = static_cast<std::uint16_t>(at + i)};
+      const auto byte = [&](int k) { return part[static_cast<std::size_t>(i + k)]; };
+      const int length = length_of(kOpcodes[byte(0)].form);
       const bool whole = i + length < size && plain_.has(at + i) && plain_.has(at + i + length);
+      Instruction instruction = instruction_unknown(at + i);
       if (whole) {
-        int operand = length > 1 ? part[static_cast<std::size_t>(i) + 1] : 0;
-        if (length > 2) operand |= part[static_cast<std::size_t>(i) + 2] << 8;
-        Place place = place_of(code, operand);
-        if (!is_decoded(place, code)) place = Place::kUnknown;
-        if (form == Form::kRelative) {
-          const int distance = length + static_cast<std::int8_t>(operand);
-          if (i + distance < 0 || i + distance >= size) place = Place::kUnknown;
-          instruction.jump = static_cast<std::int16_t>(distance);
-          operand = (((at + i + length) ^ (at + i + distance)) & 0xF00) != 0 ? 2 : 1;
-        }
-        if (place != Place::kUnknown) {
-          instruction.handler = handler_of(place, code);
-          instruction.operand = static_cast<std::uint16_t>(operand);
-          instruction.next = static_cast<std::uint16_t>(at + i + length);
-        }
+        instruction = instruction_at(at + i, byte(0), length > 1 ? byte(1) : 0,
+                                     length > 2 ? byte(2) : 0, plain_);
+        const int target = i + instruction.jump;
+        if (target < 0 || target >= size) instruction = instruction_unknown(at + i);
       }
       instructions_.push_back(instruction);
-    }
-  }
-
-  [[nodiscard]] Place place_of(std::uint8_t code, int operand) const noexcept {
-    using namespace address;
-    const Opcode& opcode = kOpcodes[code];
-    const Access access = access_of(opcode.operation);
-    switch (opcode.form) {
-      case Form::kZeroPage:
-      case Form::kAbsolute:
-        if (is_ram(operand)) return Place::kRam;
-        if (is_tia(operand)) {
-          return access == Access::kWrite && (operand & 0x3F) <= 2 ? Place::kSync : Place::kTia;
-        }
-        if (is_port(operand)) return Place::kPort;
-        return access == Access::kRead && plain_.has(operand & 0xFFF) ? Place::kRom
-                                                                      : Place::kUnknown;
-      case Form::kAbsoluteX:
-      case Form::kAbsoluteY:
-        return access == Access::kRead && is_cart(operand) && plain_.has(operand & 0xFFF) &&
-                       plain_.has((operand & 0xFFF) + 0xFF)
-                   ? Place::kTable
-                   : Place::kAny;
-      case Form::kIndirectY:  // The pointer is in memory.
-        return operand >= 0x80 && operand < 0xFF ? Place::kAny : Place::kUnknown;
-      case Form::kAbsoluteJump:
-      case Form::kCall:
-        return is_cart(operand) ? Place::kAny : Place::kUnknown;
-      case Form::kIndirectJump:
-        return is_ram(operand) && (operand & 0xFF) != 0xFF ? Place::kAny : Place::kUnknown;
-      default:
-        return Place::kAny;
     }
   }
 

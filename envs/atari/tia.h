@@ -289,8 +289,7 @@ struct Tia {
 
   /// The clock from which on the picture shows a write.
   [[nodiscard]] Clock effective_at(int address, std::uint32_t cycle) const noexcept {
-    const Clock now = clock_of(cycle);
-    return plus(now, delay_of(address & 0x3F, static_cast<int>(line_clock(now))));
+    return plus(clock_of(cycle), delay_of(address & 0x3F, clock_of(cycle)));
   }
 
   /// Whether a write changes nothing that is on the screen, nor anything that the end of a line
@@ -352,8 +351,12 @@ struct Tia {
       case HMCLR:
         return true;
       case NUSIZ0:
+        return value == nusiz[0] && !players[0].first_copy_hidden && !stars_on &&
+               missile0 == Missile0::kNormal;
       case NUSIZ1:
+        return value == nusiz[1] && !players[1].first_copy_hidden;
       case CTRLPF:
+        return value == ctrlpf && mirror_right_half == ((value & 1) != 0);
       case RESP0:
       case RESP1:
       case RESM0:
@@ -377,9 +380,9 @@ struct Tia {
   int change(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
              bool after_read) noexcept {
     const Clock now = clock_of(cycle);
-    const auto h = static_cast<int>(line_clock(now));
+    const auto h = [&] { return static_cast<int>(line_clock(now)); };
     const int reg = address & 0x3F;
-    if (lines(now) > max_lines()) frame_open = false;
+    if (since(now, frame_start) >= (max_lines() + 1) * kLineClocks) frame_open = false;
     const std::size_t second = reg == NUSIZ1 || reg == REFP1 || reg == RESP1 || reg == RESM1 ||
                                reg == GRP1 || reg == ENAM1 || reg == VDELP1 || reg == RESMP1;
     switch (reg) {
@@ -401,7 +404,7 @@ struct Tia {
         vblank = value;
         break;
       case WSYNC:
-        return after_read && h != 0 ? (kLineClocks - h) / 3 : 0;
+        return after_read && h() != 0 ? (kLineClocks - h()) / 3 : 0;
       case NUSIZ0:
       case NUSIZ1:
         nusiz[second] = value;
@@ -416,7 +419,7 @@ struct Tia {
         break;
       case CTRLPF:
         ctrlpf = value;
-        if (h < 147) mirror_right_half = (value & 1) != 0;
+        if (h() < 147) mirror_right_half = (value & 1) != 0;
         break;
       case REFP0:
       case REFP1:
@@ -433,15 +436,15 @@ struct Tia {
         break;
       case RESP0:
       case RESP1:
-        reset_player(painter, second, h, now);
+        reset_player(painter, second, h(), now);
         break;
       case RESM0:
       case RESM1:
-        positions[kM0 + second] = static_cast<std::int16_t>(missile_position(second, h, now));
+        positions[kM0 + second] = static_cast<std::int16_t>(missile_position(second, h(), now));
         if (second == 0) missile0 = Missile0::kNormal;
         break;
       case RESBL:
-        positions[kBall] = static_cast<std::int16_t>(ball_position(h, now));
+        positions[kBall] = static_cast<std::int16_t>(ball_position(h(), now));
         break;
       case GRP0:
         players[0].graphics = value;
@@ -485,7 +488,7 @@ struct Tia {
         lock_missile(second, (value & 2) != 0);
         break;
       case HMOVE:
-        move(h / 3, now);
+        move(h() / 3, now);
         break;
       case HMCLR:
         motions = {};
@@ -574,7 +577,7 @@ struct Tia {
 
  private:
   /// Clocks until a write takes effect on the picture.
-  static constexpr std::uint32_t delay_of(int reg, int h) noexcept {
+  [[nodiscard]] std::uint32_t delay_of(int reg, Clock now) const noexcept {
     switch (reg) {
       case VBLANK:
       case REFP0:
@@ -591,7 +594,7 @@ struct Tia {
       case PF1:
       case PF2: {
         constexpr std::array<std::uint8_t, 4> kByCycle{4, 5, 2, 3};
-        return kByCycle[static_cast<std::size_t>((h / 3) & 3)];
+        return kByCycle[(line_clock(now) / 3) & 3U];
       }
       default:
         return 0;
@@ -692,7 +695,7 @@ struct Tia {
   }
 
   /// Columns to the right that an object moves, for an HMOVE at a cycle of the line.
-  static constexpr int motion(int cycle, int nibble) noexcept {
+  static constexpr int motion_at(int cycle, int nibble) noexcept {
     // An HMOVE inside the blank stops early, one behind the picture starts late.
     constexpr std::array<int, 17> kLeast{-6, -5, -5, -4, -3, -2, -2, -1, 0, 1, 1, 2, 3, 4, 4, 5, 6};
     constexpr std::array<int, 20> kLate{6,  5,  4,  4,  3,  2,  1,  1,  0,  -1,
@@ -704,10 +707,24 @@ struct Tia {
     return std::min(0, base + kLate[static_cast<std::size_t>(cycle - 55)]);
   }
 
+  using Motions = std::array<std::array<std::int8_t, 16>, 76>;
+  static constexpr Motions motions_at() noexcept {
+    Motions table{};
+    for (int cycle = 0; cycle < 76; ++cycle) {
+      for (int nibble = 0; nibble < 16; ++nibble) {
+        table[static_cast<std::size_t>(cycle)][static_cast<std::size_t>(nibble)] =
+            static_cast<std::int8_t>(motion_at(cycle, nibble));
+      }
+    }
+    return table;
+  }
+
   void move(int cycle, Clock now) noexcept {
     if (hmove_blanks && (cycle <= 20 || cycle == 75)) comb_pending = true;
+    static constexpr Motions kMotions = motions_at();
+    const auto& columns = kMotions[static_cast<std::size_t>(cycle)];
     for (std::size_t object = 0; object < positions.size(); ++object) {
-      shift(object, motion(cycle, motions[object]));
+      shift(object, columns[motions[object] & 15U]);
     }
     for (Player& player : players) player.first_copy_hidden = false;
     missile0 = Missile0::kNormal;

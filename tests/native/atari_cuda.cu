@@ -7,7 +7,7 @@
 // The order matters.
 #include "envs/atari/atari.h"
 
-using fastrl::envs::atari::Atari;
+using Atari = fastrl::envs::atari::PlainAtari;
 using fastrl::envs::atari::Rom;
 
 extern "C" __global__ void atari_act(Atari* atari,        // (N,)

@@ -5,6 +5,7 @@ and begins all 104; the slow tests play every mode of all of them (atari_exactne
 """
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def test_a_restored_snapshot_plays_on_as_if_never_left(game: str, machine: str) 
 
 # Programs of our own. ale-py takes any 4 KB image whose file has the name of a game it knows.
 
+Program = Callable[[int], bytes]
 VSYNC, VBLANK, WSYNC = 0x00, 0x01, 0x02
 
 
@@ -173,9 +175,32 @@ COLUMN_SIZES += [2, 2, 2, 2, 2, 2, 2, 2, 1, 3, 1, 3, 3, 3, 3, 3]
 SIZES = {opcode: COLUMN_SIZES[opcode & 0x1F] for opcode in range(256)}
 
 
-def play_program(machine: str, seed: int, folder: Path, num_frames: int) -> None:
+def timer_program(seed: int) -> bytes:
+    """A frame of timers that run out just before or after somebody reads them."""
+    source = random.Random(seed)
+    code = bytearray((0xA2, 0xFF, 0x9A, 0xA9, 2, 0x85, VSYNC))
+    for block in range(100):
+        if block == 10:
+            code.extend((0xA9, 0, 0x85, VSYNC))
+        every_cycle_or_8 = source.choice((0x94, 0x95))
+        code.extend((0xA9, source.randrange(4), 0x8D, every_cycle_or_8, 0x02))
+        for _ in range(source.randrange(1, 4)):
+            for _ in range(source.randrange(6)):
+                code.extend(source.choice(((0xEA,), (0x04, 0x80))))  # Two cycles or three.
+            intim_or_instat = source.choice((0x84, 0x84, 0x85))
+            code.extend((0xAD, intim_or_instat, 0x02, 0x85, source.randrange(0x80, 0xF0)))
+    code.extend((0x4C, 0x00, 0xF0))
+    image = bytearray(4096)
+    image[: len(code)] = code
+    image[0xFFC:] = bytes((0x00, 0xF0, 0x00, 0xF0))
+    return bytes(image)
+
+
+def play_program(
+    machine: str, seed: int, folder: Path, num_frames: int, program: Program = random_program
+) -> None:
     image = folder / "krull.bin"
-    image.write_bytes(random_program(seed))
+    image.write_bytes(program(seed))
     pair = Pair("krull", image, machine, repeat_action_probability=0.0)
     pair.game = f"program {seed}"
     for action in held_actions(seed, num_frames):
@@ -187,6 +212,11 @@ def play_program(machine: str, seed: int, folder: Path, num_frames: int) -> None
 @pytest.mark.parametrize("seed", range(8))
 def test_a_random_program_runs_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
     play_program(machine, seed, tmp_path, 10)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_timer_runs_out_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 5, timer_program)
 
 
 # The fast console against the plain one: more than ale-py shows, and frames that nobody looks at.
