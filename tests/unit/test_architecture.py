@@ -29,7 +29,7 @@ TRAINER = {
     "rewards",
     "rollout",
 }
-COMMANDS = {"bench", "bench_kernels", "evaluate", "peers", "video", "train"}
+COMMANDS = {"bench", "bench_kernels", "bench_suite", "evaluate", "peers", "video", "train"}
 IMPORTS: dict[str, set[str]] = {
     name: allowed
     for names, allowed in (
