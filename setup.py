@@ -73,8 +73,8 @@ setup(
             include_dirs=["."],
             depends=sources("*.h", "*.cu", "*.json", "*.py"),
             cxx_std=20,
-            # No contraction: floats are the same on every machine that builds this. At -O3 gcc turns
-            # calls at the end of a function into jumps, which envs/atari/threaded.h needs to know.
+            # No contraction: floats are the same on every machine that builds this. At -O3 gcc
+            # makes calls at the end of a function jumps, which threaded.h needs to know.
             extra_compile_args=[
                 "-O3",
                 "-ffp-contract=off",
