@@ -181,6 +181,7 @@ constexpr Place place_of(std::uint8_t code, int operand, PlainRange plain) noexc
     case Form::kIndirectY:  // The pointer is in memory.
       return operand >= 0x80 && operand < 0xFF ? Place::kAny : Place::kUnknown;
     case Form::kAbsoluteJump:
+      return is_cart(operand) || is_ram(operand) ? Place::kAny : Place::kUnknown;
     case Form::kCall:
       return is_cart(operand) ? Place::kAny : Place::kUnknown;
     case Form::kIndirectJump:

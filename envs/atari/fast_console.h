@@ -164,8 +164,10 @@ struct FastConsole : Console {
         continue;
       }
       due = std::max(due, tia.effective_at(reg, now));
-      if (!tia.changes_no_picture(reg, access.value())) tia.catch_up(painter, due);
-      static_cast<void>(tia.change(painter, reg, access.value(), now, true));
+      const auto before = [&](Tia::Change what) {
+        if (painter.minds(what)) tia.catch_up(painter, due);
+      };
+      static_cast<void>(tia.change(painter, reg, access.value(), now, true, before));
     }
     tia.catch_up(painter, due);
   }

@@ -106,6 +106,12 @@ class SpanPainter {
     collisions_ = wanted;
   }
 
+  /// Whether the picture has to be made up to such a change.
+  [[nodiscard]] bool minds(Tia::Change what) const noexcept {
+    if constexpr (kPixels) return true;
+    return what == Tia::Change::kLine || (what == Tia::Change::kShape && collisions_);
+  }
+
   void paint(Tia& tia, std::size_t pen, int first, int count) noexcept {
     if (kPixels || collisions_) {
       if ((tia.vblank & 2) != 0) {

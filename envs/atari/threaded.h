@@ -184,19 +184,20 @@ struct Threaded {
       }
     }
     FASTRL_INLINE void set_nz(std::uint8_t value) noexcept { t.nz = value; }
-    [[nodiscard]] std::uint8_t status() const noexcept {
-      int p = 0;
-      for (const std::uint8_t mask : kFlags) p |= flag(mask) ? mask : 0;
-      return static_cast<std::uint8_t>(p);
+    FASTRL_INLINE [[nodiscard]] std::uint8_t status() const noexcept {
+      return static_cast<std::uint8_t>(
+          t.carry | (flag(flags::kZero) ? flags::kZero : 0) |
+          (t.interrupt_disable * flags::kInterruptDisable) | (t.decimal * flags::kDecimal) |
+          (t.overflow * flags::kOverflow) | (flag(flags::kNegative) ? flags::kNegative : 0));
     }
-    void set_status(std::uint8_t p) noexcept {
-      for (const std::uint8_t mask : kFlags) set(mask, (p & mask) != 0);
+    FASTRL_INLINE void set_status(std::uint8_t p) noexcept {
+      t.carry = p & flags::kCarry;
+      t.interrupt_disable = (p & flags::kInterruptDisable) != 0;
+      t.decimal = (p & flags::kDecimal) != 0;
+      t.overflow = (p & flags::kOverflow) != 0;
+      t.nz = ((p & flags::kNegative) != 0 ? 0x8000U : 0U) | ((p & flags::kZero) != 0 ? 0U : 1U);
     }
     void jam() noexcept {}
-
-    static constexpr std::array<std::uint8_t, 6> kFlags{flags::kCarry,    flags::kZero,
-                                                        flags::kNegative, flags::kOverflow,
-                                                        flags::kDecimal,  flags::kInterruptDisable};
   };
 
   /// The bus of a plain step.
@@ -619,6 +620,12 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         return go(t, at + at->jump, cycle, r.a, r.x, r.y);
       }
     } else if constexpr (kForm == Form::kAbsoluteJump) {
+      if (address::is_ram(operand)) [[unlikely]] {
+        const Instruction* next = cycle < kDeadline ? t.code_in_ram(operand) : nullptr;
+        if (next == nullptr) return plainly();
+        t.page = static_cast<std::uint16_t>(operand & 0xF000);
+        return go(t, next, cycle, r.a, r.x, r.y);
+      }
       return jump(t, operand, cycle, r.a, r.x, r.y);
     } else if constexpr (kForm == Form::kIndirectJump) {
       const int low = t.riot.ram[operand & 0x7F];
@@ -729,6 +736,10 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
           value = t.plain_byte(address);
         } else if (address::is_ram(address)) {
           value = t.riot.ram[address & 0x7F];
+        } else if (address::is_tia(address)) {
+          value = t.read_tia(address, cycle, static_cast<std::uint8_t>(base >> 8));
+          if (t.stop != Stop::kNot) [[unlikely]]
+            return;
         } else {
           return plainly();
         }

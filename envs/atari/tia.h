@@ -284,7 +284,7 @@ struct Tia {
   [[nodiscard]] int write(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
                           bool after_read) noexcept {
     catch_up(painter, effective_at(address, cycle));
-    return change(painter, address, value, cycle, after_read);
+    return change(painter, address, value, cycle, after_read, [](Change) {});
   }
 
   /// The clock from which on the picture shows a write.
@@ -292,99 +292,49 @@ struct Tia {
     return plus(clock_of(cycle), delay_of(address & 0x3F, clock_of(cycle)));
   }
 
-  /// Whether a write changes nothing that is on the screen, nor anything that the end of a line
-  /// changes: then the picture may be made up to here later, when something does.
-  [[nodiscard]] bool changes_no_picture(int address, std::uint8_t value) const noexcept {
-    const auto same_player = [&](std::size_t p, Player next) {
-      return next.shown() == players[p].shown();
-    };
-    const auto colour = [&](std::size_t i) { return colours[i] == with_colour_loss(value); };
-    const auto cells = [&](std::uint32_t next) { return next == playfield; };
-    switch (address & 0x3F) {
-      case VBLANK:
-        return ((vblank ^ value) & 2) == 0;
-      case COLUP0:
-      case COLUP1:
-      case COLUPF:
-      case COLUBK:
-        return colour(static_cast<std::size_t>((address & 0x3F) - COLUP0));
-      case REFP0:
-        return ((value & 8) != 0) == players[0].reflect;
-      case REFP1:
-        return ((value & 8) != 0) == players[1].reflect;
-      case PF0:
-        return cells(with_pf0(value));
-      case PF1:
-        return cells(with_pf1(value));
-      case PF2:
-        return cells(with_pf2(value));
-      case GRP0: {
-        Player first = players[0];
-        Player second = players[1];
-        first.graphics = value;
-        second.delayed = second.graphics;
-        return same_player(0, first) && same_player(1, second);
-      }
-      case GRP1: {
-        Player first = players[0];
-        Player second = players[1];
-        second.graphics = value;
-        first.delayed = first.graphics;
-        return same_player(0, first) && same_player(1, second) &&
-               (!ball.delay || ball.delayed == ball.enabled);
-      }
-      case ENAM0:
-        return missiles[0].locked_to_player || ((value & 2) != 0) == missiles[0].enabled;
-      case ENAM1:
-        return missiles[1].locked_to_player || ((value & 2) != 0) == missiles[1].enabled;
-      case ENABL:
-        return ball.delay || ((value & 2) != 0) == ball.enabled;
-      case HMM0:
-        return (value >> 4) != 6;
-      case VSYNC:
-      case WSYNC:
-      case RSYNC:
-      case HMP0:
-      case HMP1:
-      case HMM1:
-      case HMBL:
-      case HMCLR:
-        return true;
-      case NUSIZ0:
-        return value == nusiz[0] && !players[0].first_copy_hidden && !stars_on &&
-               missile0 == Missile0::kNormal;
-      case NUSIZ1:
-        return value == nusiz[1] && !players[1].first_copy_hidden;
-      case CTRLPF:
-        return value == ctrlpf && mirror_right_half == ((value & 1) != 0);
-      case RESP0:
-      case RESP1:
-      case RESM0:
-      case RESM1:
-      case RESBL:
-      case VDELP0:
-      case VDELP1:
-      case VDELBL:
-      case RESMP0:
-      case RESMP1:
-      case HMOVE:
-      case CXCLR:
-        return false;
-      default:  // Sound, nothing.
-        return true;
-    }
-  }
+  /// What a write is about to change, from the least to the most.
+  enum class Change : std::uint8_t {
+    kColour,  ///< Only colours.
+    kShape,   ///< Where things are: what they meet, too.
+    kLine,    ///< What the end of a line changes as well, so the lines before must have ended.
+  };
 
-  /// What a write does to the registers, once the picture is made up to it.
-  template <typename Painter>
+  /// What a write does to the registers. Calls `before(Change)` first if that can be seen: then the
+  /// picture has to be made up to there. What nobody can see has no need of it.
+  template <typename Painter, typename Before>
   int change(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
-             bool after_read) noexcept {
+             bool after_read, const Before& before) noexcept {
+    using enum Change;
     const Clock now = clock_of(cycle);
     const auto h = [&] { return static_cast<int>(line_clock(now)); };
     const int reg = address & 0x3F;
     if (since(now, frame_start) >= (max_lines() + 1) * kLineClocks) frame_open = false;
+    const bool blank = (vblank & 2) != 0;
+    const auto unless_blank = [&](Change what) {
+      if (!blank) before(what);
+    };
     const std::size_t second = reg == NUSIZ1 || reg == REFP1 || reg == RESP1 || reg == RESM1 ||
                                reg == GRP1 || reg == ENAM1 || reg == VDELP1 || reg == RESMP1;
+    // `before` may end lines, which changes players: only what a write sets may be set.
+    const auto show_players = [&](const std::array<Player, 2>& next) {
+      if (next[0].shown() != players[0].shown() || next[1].shown() != players[1].shown()) {
+        unless_blank(kShape);
+      }
+    };
+    const auto set_playfield = [&](std::uint32_t cells) {
+      if (cells != playfield) unless_blank(kShape);
+      playfield = cells;
+    };
+    const auto set_ball = [&](Ball next) {
+      if (next.shown() != ball.shown()) unless_blank(kShape);
+      ball = next;
+    };
+    const auto set_missile = [&](Missile next) {
+      if (next.shown() != missiles[second].shown()) unless_blank(kShape);
+      missiles[second] = next;
+    };
+    // Missile 0 is moved by the ends of lines while there are stars.
+    const bool steady = second == 1 || (!stars_on && missile0 == Missile0::kNormal);
     switch (reg) {
       case VSYNC:
         if ((value & 2) != 0) {
@@ -395,6 +345,7 @@ struct Tia {
         }
         break;
       case VBLANK:
+        if (((vblank ^ value) & 2) != 0) before(kShape);
         if ((value & 0x80) != 0) {
           dumping = true;
         } else if ((vblank & 0x80) != 0) {
@@ -407,6 +358,11 @@ struct Tia {
         return after_read && h() != 0 ? (kLineClocks - h()) / 3 : 0;
       case NUSIZ0:
       case NUSIZ1:
+        if (!steady || players[second].first_copy_hidden) {
+          before(kLine);
+        } else if (value != nusiz[second]) {
+          unless_blank(kShape);
+        }
         nusiz[second] = value;
         players[second].first_copy_hidden = false;
         if (second == 0) missile0 = Missile0::kNormal;
@@ -414,57 +370,94 @@ struct Tia {
       case COLUP0:
       case COLUP1:
       case COLUPF:
-      case COLUBK:
-        colours[static_cast<std::size_t>(reg - COLUP0)] = with_colour_loss(value);
+      case COLUBK: {
+        std::uint8_t& colour = colours[static_cast<std::size_t>(reg - COLUP0)];
+        const std::uint8_t next = with_colour_loss(value);
+        if (next != colour) unless_blank(kColour);
+        colour = next;
         break;
+      }
       case CTRLPF:
+        if (value != ctrlpf || mirror_right_half != ((value & 1) != 0)) before(kLine);
         ctrlpf = value;
         if (h() < 147) mirror_right_half = (value & 1) != 0;
         break;
       case REFP0:
-      case REFP1:
-        players[second].reflect = (value & 8) != 0;
+      case REFP1: {
+        std::array<Player, 2> next = players;
+        next[second].reflect = (value & 8) != 0;
+        show_players(next);
+        players[second].reflect = next[second].reflect;
         break;
+      }
       case PF0:
-        playfield = with_pf0(value);
+        set_playfield(with_pf0(value));
         break;
       case PF1:
-        playfield = with_pf1(value);
+        set_playfield(with_pf1(value));
         break;
       case PF2:
-        playfield = with_pf2(value);
+        set_playfield(with_pf2(value));
         break;
       case RESP0:
       case RESP1:
+        before(kLine);
         reset_player(painter, second, h(), now);
         break;
       case RESM0:
-      case RESM1:
-        positions[kM0 + second] = static_cast<std::int16_t>(missile_position(second, h(), now));
+      case RESM1: {
+        const auto next = static_cast<std::int16_t>(missile_position(second, h(), now));
+        if (!steady) {
+          before(kLine);
+        } else if (missiles[second].shown() && next != positions[kM0 + second]) {
+          unless_blank(kShape);
+        }
+        positions[kM0 + second] = next;
         if (second == 0) missile0 = Missile0::kNormal;
         break;
-      case RESBL:
-        positions[kBall] = static_cast<std::int16_t>(ball_position(h(), now));
+      }
+      case RESBL: {
+        const auto next = static_cast<std::int16_t>(ball_position(h(), now));
+        if (ball.shown() && next != positions[kBall]) unless_blank(kShape);
+        positions[kBall] = next;
         break;
-      case GRP0:
+      }
+      case GRP0: {
+        std::array<Player, 2> next = players;
+        next[0].graphics = value;
+        next[1].delayed = next[1].graphics;
+        show_players(next);
         players[0].graphics = value;
         players[1].delayed = players[1].graphics;
         break;
-      case GRP1:
+      }
+      case GRP1: {
+        std::array<Player, 2> next = players;
+        next[1].graphics = value;
+        next[0].delayed = next[0].graphics;
+        show_players(next);
         players[1].graphics = value;
         players[0].delayed = players[0].graphics;
-        ball.delayed = ball.enabled;
+        Ball next_ball = ball;
+        next_ball.delayed = next_ball.enabled;
+        set_ball(next_ball);
         break;
+      }
       case ENAM0:
       case ENAM1:
-        missiles[second].enabled = (value & 2) != 0;
+        set_missile(
+            {.enabled = (value & 2) != 0, .locked_to_player = missiles[second].locked_to_player});
         break;
-      case ENABL:
-        ball.enabled = (value & 2) != 0;
+      case ENABL: {
+        Ball next = ball;
+        next.enabled = (value & 2) != 0;
+        set_ball(next);
         break;
+      }
       case HMM0:
         // Cosmic Ark changes the motion just before the chip is done with it.
         if (since(now, last_hmove) == 63 && motions[kM0] == 7 && (value >> 4) == 6) {
+          before(kLine);
           stars_on = true;
           star_count = 0;
         }
@@ -477,23 +470,33 @@ struct Tia {
         motions[static_cast<std::size_t>(reg - HMP0)] = value >> 4;
         break;
       case VDELP0:
-      case VDELP1:
-        players[second].delay = (value & 1) != 0;
+      case VDELP1: {
+        std::array<Player, 2> next = players;
+        next[second].delay = (value & 1) != 0;
+        show_players(next);
+        players[second].delay = next[second].delay;
         break;
-      case VDELBL:
-        ball.delay = (value & 1) != 0;
+      }
+      case VDELBL: {
+        Ball next = ball;
+        next.delay = (value & 1) != 0;
+        set_ball(next);
         break;
+      }
       case RESMP0:
       case RESMP1:
+        before(kLine);
         lock_missile(second, (value & 2) != 0);
         break;
       case HMOVE:
+        before(kLine);
         move(h() / 3, now);
         break;
       case HMCLR:
         motions = {};
         break;
       case CXCLR:
+        before(kShape);
         collisions = 0;
         break;
       default:  // RSYNC, sound, nothing.
@@ -578,27 +581,17 @@ struct Tia {
  private:
   /// Clocks until a write takes effect on the picture.
   [[nodiscard]] std::uint32_t delay_of(int reg, Clock now) const noexcept {
-    switch (reg) {
-      case VBLANK:
-      case REFP0:
-      case REFP1:
-      case GRP0:
-      case GRP1:
-        return 1;
-      case NUSIZ0:
-      case NUSIZ1:
-      case RESM0:
-      case RESM1:
-        return 8;
-      case PF0:
-      case PF1:
-      case PF2: {
-        constexpr std::array<std::uint8_t, 4> kByCycle{4, 5, 2, 3};
-        return kByCycle[(line_clock(now) / 3) & 3U];
-      }
-      default:
-        return 0;
+    if (reg >= PF0 && reg <= PF2) {
+      static constexpr std::array<std::uint8_t, 4> kByCycle{4, 5, 2, 3};
+      return kByCycle[(line_clock(now) / 3) & 3U];
     }
+    static constexpr auto kDelays = [] {
+      std::array<std::uint8_t, 64> table{};
+      for (const int r : {VBLANK, REFP0, REFP1, GRP0, GRP1}) table[static_cast<unsigned>(r)] = 1;
+      for (const int r : {NUSIZ0, NUSIZ1, RESM0, RESM1}) table[static_cast<unsigned>(r)] = 8;
+      return table;
+    }();
+    return kDelays[static_cast<std::size_t>(reg)];
   }
 
   // PF0 has bits 4 to 7 from left to right, PF1 7 to 0, PF2 0 to 7.

@@ -202,8 +202,14 @@ std::string part(const std::string& game, const py::bytes& image, bool known, in
                         c.tia.current_lines, c.riot.timer, c.riot.written_at);
     };
     if (state(expected) != state(found)) return where + "registers";
-    if (draws() % 3 != 0 && !std::ranges::equal(plain->screen(), fast->screen())) {
-      return where + "screen";
+    if (draws() % 3 != 0) {
+      const auto [wanted, drawn] = std::ranges::mismatch(plain->screen(), fast->screen());
+      if (wanted != plain->screen().end()) {
+        const auto at = wanted - plain->screen().begin();
+        return where + "screen at row " + std::to_string(at / Tia::kWidth) + ", column " +
+               std::to_string(at % Tia::kWidth) + " is " + std::to_string(*drawn) + ", not " +
+               std::to_string(*wanted);
+      }
     }
     if (plain->atari.terminal() || draws() % 500 == 0) {
       plain->reset();
