@@ -190,6 +190,95 @@ def timer_program(seed: int) -> bytes:
             intim_or_instat = source.choice((0x84, 0x84, 0x85))
             code.extend((0xAD, intim_or_instat, 0x02, 0x85, source.randrange(0x80, 0xF0)))
     code.extend((0x4C, 0x00, 0xF0))
+    return image_of(code)
+
+
+def frame_program(seed: int) -> bytes:
+    """Frames of any length: cut short, ended late, or too long for one update."""
+    source = random.Random(seed)
+    code = bytearray((0xA2, 0xFF, 0x9A))
+
+    def lines(most: int) -> None:
+        """A stripe of colour; no store but to WSYNC."""
+        code.extend((0xA9, source.randrange(256), 0x85, 0x09, 0xA2, source.randint(1, most)))
+        code.extend((0x85, WSYNC, 0xCA, 0xD0, 0xFB))
+
+    def vsync() -> None:
+        """For less than a line, about a line, or more."""
+        code.extend((0xA9, 2, 0x85, VSYNC))
+        code.extend(source.choice(((0x85, WSYNC), (0x85, WSYNC) * 3, (0x04, 0x80))))
+        for _ in range(source.choice((0, 0, source.randrange(38)))):
+            code.append(0xEA)
+        code.extend((0xA9, 0, 0x85, VSYNC))
+
+    def wait() -> None:
+        """Up to 50,000 instructions, of which none is for the TIA."""
+        code.extend((0xA0, source.randint(1, 100), 0xA2, 0, 0xCA, 0xD0, 0xFD, 0x88, 0xD0, 0xF8))
+
+    for _ in range(40):
+        source.choice((lambda: lines(40), lambda: lines(120), lambda: lines(255), vsync, wait))()
+        if source.random() < 0.2:
+            vsync()
+    code.extend((0x4C, 0x00, 0xF0))
+    return image_of(code)
+
+
+def sweep_program(seed: int) -> bytes:
+    """Writes that come a cycle later on every line, so that each meets the beam everywhere."""
+    source = random.Random(seed)
+    code = bytearray((0xA2, 0xFF, 0x9A))
+    for address in range(0x80, 0xC0):
+        code.extend((0xA9, source.randrange(256), 0x85, address))
+    frame = 0xF000 + len(code)
+    code.extend((0xA9, 2, 0x85, VSYNC, *(0x85, WSYNC) * 3, 0xA9, 0, 0x85, VSYNC, 0x85, VBLANK))
+    for register in (*range(0x04, 0x0C), *range(0x0D, 0x10), *range(0x1B, 0x28)):
+        code.extend((0xA5, source.randrange(0x80, 0xC0), 0x85, register))
+    for num_lines in (80, 80, 80):
+        code.extend((0xA9, num_lines, 0x85, 0xF8, 0x85, WSYNC))
+        loop = 0xF000 + len(code)
+        code.extend((0xE6, source.randrange(0x80, 0xC0)))
+        cycles = 5 + 5 + 2 + 3
+        for _ in range(7):
+            register = source.choice((0x2A, 0x2A, *range(0x10, 0x15), *range(0x04, 0x2D)))
+            if register not in range(0x15, 0x1B):  # Sound.
+                code.extend((0xA5, source.randrange(0x80, 0xC0), 0x85, register))
+                cycles += 6
+        code.extend((0x04, 0x80) if cycles % 2 == 0 else ())
+        cycles += 3 if cycles % 2 == 0 else 0
+        code.extend((0xEA,) * ((77 - cycles) // 2))
+        code.extend((0xC6, 0xF8, 0xF0, 0x03, 0x4C, loop & 0xFF, loop >> 8))
+    for register in range(0x08):  # Who has met?
+        code.extend((0xA5, register, 0x85, 0xE0 + register))
+    code.extend((0x85, 0x2C, 0x4C, frame & 0xFF, frame >> 8))
+    return image_of(code)
+
+
+def odd_place_program(seed: int) -> bytes:
+    """A stack in the TIA, and code that runs through its registers into memory."""
+    source = random.Random(seed)
+    code = bytearray((0xA9, 2, 0x85, VSYNC, *(0x85, WSYNC) * 3, 0xA9, 0, 0x85, VSYNC))
+    code.extend((0xA9, source.randrange(256), 0x85, 0x09))
+    for _ in range(60):
+        code.extend((0xA2, source.choice((2, 3, 4, 0x0F, 0x1D, 0x2B, 0x30)), 0x9A))
+        for _ in range(source.randrange(4)):
+            behind = 0xF000 + len(code) + 3
+            call = (0x20, behind & 0xFF, behind >> 8)
+            code.extend(source.choice((call, (0x48,), (0x08,), (0x68,), (0x28,))))
+        code.extend((0xEA,) * source.randrange(4))
+    # In memory at $FE: STA; at $80 and $81: NOP; at $82: JMP back. Between them the TIA, in which
+    # the byte on the bus makes a NOP of three bytes.
+    for address, value in zip(
+        (*range(0xFE, 0x100), *range(0x80, 0x85)),
+        (0x85, 0xC0, 0xEA, 0xEA, 0x4C, 0x00, 0xF0),
+        strict=True,
+    ):
+        code.extend((0xA9, value, 0x85, address))
+    code.extend((0xA2, 0xF0, 0x9A, 0xA9, 0x0C, 0x4C, 0xFE, 0x00))
+    return image_of(code)
+
+
+def image_of(code: bytes) -> bytes:
+    """4 KB that begin with the code and start it."""
     image = bytearray(4096)
     image[: len(code)] = code
     image[0xFFC:] = bytes((0x00, 0xF0, 0x00, 0xF0))
@@ -217,6 +306,20 @@ def test_a_random_program_runs_as_in_ale(seed: int, tmp_path: Path, machine: str
 @pytest.mark.parametrize("seed", range(2))
 def test_a_timer_runs_out_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
     play_program(machine, seed, tmp_path, 5, timer_program)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_write_at_any_clock_does_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 20, sweep_program)
+
+
+def test_stack_and_code_in_the_registers_do_as_in_ale(tmp_path: Path, machine: str) -> None:
+    play_program(machine, 0, tmp_path, 20, odd_place_program)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_frame_ends_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 60, frame_program)
 
 
 # The fast console against the plain one: more than ale-py shows, and frames that nobody looks at.
