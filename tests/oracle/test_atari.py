@@ -194,7 +194,10 @@ def timer_program(seed: int) -> bytes:
 
 
 def frame_program(seed: int) -> bytes:
-    """Frames of any length: cut short, ended late, or too long for one update."""
+    """Frames of any length: cut short, ended late, or too long for one update.
+
+    With an odd seed the button jams the processor, and the picture stays as far as it is.
+    """
     source = random.Random(seed)
     code = bytearray((0xA2, 0xFF, 0x9A))
 
@@ -215,7 +218,10 @@ def frame_program(seed: int) -> bytes:
         """Up to 50,000 instructions, of which none is for the TIA."""
         code.extend((0xA0, source.randint(1, 100), 0xA2, 0, 0xCA, 0xD0, 0xFD, 0x88, 0xD0, 0xF8))
 
-    for _ in range(40):
+    for i in range(40):
+        if seed % 2 == 1 and i % 8 == 0:
+            lines(100)
+            code.extend((0xA5, 0x0C, 0x30, 0x01, 0x02))
         source.choice((lambda: lines(40), lambda: lines(120), lambda: lines(255), vsync, wait))()
         if source.random() < 0.2:
             vsync()
@@ -253,6 +259,33 @@ def sweep_program(seed: int) -> bytes:
     return image_of(code)
 
 
+def strobe_program(seed: int) -> bytes:
+    """Positions that are reset, a few cycles after an HMOVE, while it is still at work."""
+    source = random.Random(seed)
+    code = bytearray((0xA2, 0xFF, 0x9A, 0xA9, 2, 0x85, VSYNC, *(0x85, WSYNC) * 3))
+    for register in (VBLANK, VSYNC):
+        code.extend((0xA9, 0, 0x85, register))
+    for register in (0x06, 0x07, 0x08, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F):  # Colours, everything shown.
+        code.extend((0xA9, source.randrange(256) | 2, 0x85, register))
+
+    def wait(cycles: int) -> None:
+        code.extend((0x04, 0x80) if cycles % 2 else ())
+        code.extend((0xEA,) * ((cycles - 3 * (cycles % 2)) // 2))
+
+    for _ in range(100):
+        code.extend((0xA9, source.randrange(256), 0x85, source.randrange(0x20, 0x25), 0x85, WSYNC))
+        wait(source.choice((0, 0, 2, 3)))
+        code.extend((0x85, 0x2A))
+        wait(source.choice((0, 2, 3, 4, 5, 13, 14, 15, 16, 17, 18)))
+        code.extend((0x85, source.choice((0x10, 0x11, 0x12, 0x13, 0x14)), 0x85, WSYNC))
+        if source.random() < 0.3:  # A missile leaves its player.
+            missile = source.randrange(2)
+            code.extend((0xA9, source.randrange(8), 0x85, 0x04 + missile))
+            code.extend((0xA9, 2, 0x85, 0x28 + missile, 0xA9, 0, 0x85, 0x28 + missile))
+    code.extend((0x4C, 0x00, 0xF0))
+    return image_of(code)
+
+
 def odd_place_program(seed: int) -> bytes:
     """A stack in the TIA, and code that runs through its registers into memory."""
     source = random.Random(seed)
@@ -265,6 +298,7 @@ def odd_place_program(seed: int) -> bytes:
             call = (0x20, behind & 0xFF, behind >> 8)
             code.extend(source.choice((call, (0x48,), (0x08,), (0x68,), (0x28,))))
         code.extend((0xEA,) * source.randrange(4))
+        code.extend((0xA9, source.randrange(256), 0x85, 0x09))
     # In memory at $FE: STA; at $80 and $81: NOP; at $82: JMP back. Between them the TIA, in which
     # the byte on the bus makes a NOP of three bytes.
     for address, value in zip(
@@ -310,7 +344,12 @@ def test_a_timer_runs_out_as_in_ale(seed: int, tmp_path: Path, machine: str) -> 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_write_at_any_clock_does_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
-    play_program(machine, seed, tmp_path, 20, sweep_program)
+    play_program(machine, seed, tmp_path, 10, sweep_program)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_strobe_after_hmove_does_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 10, strobe_program)
 
 
 def test_stack_and_code_in_the_registers_do_as_in_ale(tmp_path: Path, machine: str) -> None:
