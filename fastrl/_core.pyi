@@ -6,7 +6,7 @@ import collections.abc
 import enum
 import numpy
 import typing
-__all__: list[str] = ['Autoreset', 'Pool', 'PoolConfig', 'gae', 'register_games']
+__all__: list[str] = ['AtariGame', 'Autoreset', 'Pool', 'PoolConfig', 'atari_games', 'gae', 'make_atari', 'register_games']
 class Autoreset(enum.Enum):
     """
     gymnasium's AutoresetMode.
@@ -61,6 +61,8 @@ class Pool:
         """
         `out`: the arrays that were handed to send, to be returned in their places.
         """
+    def render(self) -> list[numpy.ndarray]:
+        ...
     def reset(self, seeds: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], mask: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], out: collections.abc.Mapping[str, numpy.ndarray]) -> tuple[numpy.ndarray, dict[str, typing.Any]]:
         ...
     def send(self, actions: typing.Any, env_id: typing.Any, out: collections.abc.Mapping[str, numpy.ndarray]) -> None:
@@ -72,7 +74,18 @@ class Pool:
     def step(self, actions: typing.Any, out: collections.abc.Mapping[str, numpy.ndarray]) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, numpy.ndarray, dict[str, typing.Any]]:
         ...
     @property
+    def action_bounds(self) -> list[typing.Annotated[list[float], "FixedSize(2)"]]:
+        """
+        Lowest and highest value of each float of an action; empty: an action is an integer.
+        """
+    @property
+    def can_render(self) -> bool:
+        ...
+    @property
     def config(self) -> PoolConfig:
+        ...
+    @property
+    def max_seed(self) -> int:
         ...
     @property
     def num_actions(self) -> int:
@@ -83,9 +96,50 @@ class Pool:
     @property
     def obs_shape(self) -> tuple[int, ...]:
         ...
+class AtariGame:
+    """
+    What is known of a game before its ROM is read.
+    """
+    @property
+    def difficulties(self) -> list[int]:
+        ...
+    @property
+    def legal_actions(self) -> list[int]:
+        ...
+    @property
+    def md5(self) -> str:
+        """
+        Of the image that ale-py ships.
+        """
+    @property
+    def minimal_actions(self) -> list[int]:
+        ...
+    @property
+    def modes(self) -> list[int]:
+        """
+        The first is the default.
+        """
+    @property
+    def name(self) -> str:
+        """
+        ale-py's name of the ROM.
+        """
+    @property
+    def size(self) -> int:
+        """
+        Bytes that an image has at least.
+        """
+def atari_games() -> list[AtariGame]:
+    """
+    Every game that the native console plays.
+    """
 def gae(rewards: numpy.ndarray, values: numpy.ndarray, next_values: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, gamma: typing.SupportsFloat | typing.SupportsIndex, gae_lambda: typing.SupportsFloat | typing.SupportsIndex, out: numpy.ndarray) -> None:
     """
     Fills out (T, N) float32 with generalized advantage estimates; see fastrl.ops.gae.
+    """
+def make_atari(config: PoolConfig, cartridges: collections.abc.Sequence[tuple[str, bytes]], action_set: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], options: dict[str, typing.Any]) -> Pool:
+    """
+    A pool whose environment i plays cartridge i % len(cartridges): (name, image). The images must be those of the games' md5. `action_set`: what action i does.
     """
 def register_games(add: typing.Any) -> None:
     """

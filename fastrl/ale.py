@@ -4,28 +4,18 @@ Observations, rewards, flags and the emulator's own infos are ale-py's, byte for
 float32 instead of int32); tests/oracle/test_ale_backend.py holds them to it. Added here: unclipped
 rewards, statistics of full games, `Disabled` autoreset, timeouts, checked arguments.
 
+It is the reference for the native console (fastrl/atari.py), which says what a lost life means.
 What this backend cannot do is refused by name: snapshots, `mode`, `difficulty`, RAM observations,
-`reset` of an asynchronous pool (use `async_reset`), and `send` to other environments than those
-received last.
-
-Lost lives, as ale-py has them:
-
-- `life_loss_info=True`: a lost life sets `terminated` and the game goes on; `game_over` is false.
-  This is the episodic life of DQN and CleanRL.
-- `episodic_life=True`: a lost life ends the game and a new one starts, with all lives. Games are
-  one life long, and so are their returns; `game_over` is true.
-
-Everywhere `game_over` means that the emulator starts a new game next: in `NextStep` the step
-after it is the reset.
+pictures, `reset` of an asynchronous pool (use `async_reset`), and `send` to other environments than
+those received last.
 """
 
 import importlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from typing import Any, cast
+from dataclasses import fields
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -33,9 +23,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 
-from fastrl.ale_games import ALE_GAMES
+from fastrl.atari import AleOptions, ale_game, make_options
 from fastrl.cpus import available_cpus
-from fastrl.pool import writable
+from fastrl.pool import reset_mask, writable
 
 Array = NDArray[Any]
 StepResult = tuple[Array, Array, Array, Array, dict[str, Any]]
@@ -44,62 +34,6 @@ Seed = int | Sequence[int] | NDArray[np.integer[Any]] | None
 # ale-py takes its seeds as 32-bit signed integers, and -1 for "none".
 _MAX_SEED = 2**31 - 1
 _FIELDS = ("obs", "reward", "terminated", "truncated")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AleOptions:
-    """Options of `ale_py.AtariVectorEnv` 0.12.1: its names, its defaults."""
-
-    frameskip: int = 4
-    """Frames per agent step; the action is repeated."""
-    repeat_action_probability: float = 0.0
-    """Probability, per frame, that the previous action is used again (sticky actions)."""
-    max_num_frames_per_episode: int = 108_000
-    """Frames after which a game is truncated: 30 minutes."""
-    noop_max: int = 30
-    """A game starts with a random number of no-ops up to this."""
-    use_fire_reset: bool = True
-    """A game that waits for FIRE gets it after the no-ops."""
-    episodic_life: bool = False
-    """A lost life ends the game, and a new game starts (see the module)."""
-    life_loss_info: bool = False
-    """A lost life sets `terminated`, and the game goes on (see the module)."""
-    reward_clipping: bool = True
-    """The reward is clipped to [-1, 1]; `info["reward"]` is not."""
-    full_action_space: bool = False
-    """All 18 actions instead of those that the game uses."""
-    continuous: bool = False
-    """Actions are (radius, angle, fire) of a stick instead of a number."""
-    continuous_action_threshold: float = 0.5
-    """Where the stick and the button count as pressed."""
-    img_height: int = 84
-    """Rows of an observation."""
-    img_width: int = 84
-    """Columns of an observation."""
-    grayscale: bool = True
-    """Gray (stack, H, W) instead of RGB (stack, H, W, 3)."""
-    stack_num: int = 4
-    """Newest frames in an observation."""
-    maxpool: bool = True
-    """A frame is the maximum of the last two emulated ones."""
-    thread_affinity_offset: int = -1
-    """First CPU that threads are pinned to; -1 does not pin."""
-
-    def __post_init__(self) -> None:
-        """Refuses what ale-py would crash or hang on."""
-        lowest = {"noop_max": 0, "thread_affinity_offset": -1}
-        for field in fields(self):
-            name, value, kind = field.name, getattr(self, field.name), cast(Any, field.type)
-            if (kind is bool) != isinstance(value, bool):
-                raise ValueError(f"{name} must be {kind.__name__}, got {value!r}")
-            if kind is int:
-                least = lowest.get(name, 1)
-                if not isinstance(value, int | np.integer) or value < least:
-                    raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-            if kind is float and not (
-                isinstance(value, int | float | np.number) and 0.0 <= value <= 1.0
-            ):
-                raise ValueError(f"{name} must be in [0, 1], got {value!r}")
 
 
 class AleEnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
@@ -128,7 +62,7 @@ class AleEnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Checks the arguments, then loads the game.
 
         Args:
-            id: "ALE/<game>-v5", game one of `ALE_GAMES`.
+            id: "ALE/<game>-v5", game one of `fastrl.atari.GAMES`.
             num_envs: Environments (N).
             num_threads: Threads that step them; 0: one for each CPU this process may use.
             batch_size: Results per `recv` (M); 0: all N, that is synchronous.
@@ -138,7 +72,7 @@ class AleEnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         Raises:
             ValueError: An argument is unknown or out of range.
         """
-        game = _game(id)
+        game = ale_game(id).name
         self.options = _options(options)
         mode = AutoresetMode(autoreset_mode)
         for name, value, low in (
@@ -214,7 +148,7 @@ class AleEnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
                 f"ale-py cannot reset all environments at once when batch_size {self.batch_size} "
                 f"is below num_envs {self.num_envs}: use async_reset and recv"
             )
-        mask = self._mask(options)
+        mask = reset_mask(options, self.num_envs)
         seeds = _seeds(seed, self.num_envs if mask is None else int(np.count_nonzero(mask)))
         targets = self._targets(out)
         if mask is not None and not self._due.size:
@@ -484,19 +418,6 @@ class AleEnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
             raise ValueError(f"actions must be in [{low}, {high}], got {given[~inside][0]}")
         return given.astype(dtype)
 
-    def _mask(self, options: Mapping[str, Any] | None) -> Array | None:
-        if not options:
-            return None
-        if unknown := set(options) - {"reset_mask"}:
-            raise ValueError(f"reset has no option {sorted(unknown)}; it has 'reset_mask'")
-        mask = np.asarray(options["reset_mask"])
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
-            raise ValueError(
-                f"reset_mask must be bool of shape ({self.num_envs},), "
-                f"got {mask.dtype} of shape {mask.shape}"
-            )
-        return mask
-
     def _targets(self, out: Any) -> dict[str, Array]:
         """`out` as arrays by field, checked before anything is stepped."""
         targets = writable(out)
@@ -525,27 +446,17 @@ def _write(targets: dict[str, Array], **results: Array) -> dict[str, Array]:
     return results
 
 
-def _game(id: str) -> str:
-    """ale-py's name of the ROM: "ALE/SpaceInvaders-v5" is "space_invaders"."""
-    name = id.removeprefix("ALE/").removesuffix("-v5")
-    if id != f"ALE/{name}-v5" or name not in ALE_GAMES:
-        raise ValueError(f"'{id}' is not ALE/<game>-v5 with a game of fastrl.ale.ALE_GAMES")
-    word_start = r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=\d?[A-Z])"
-    return re.sub(word_start, "_", name).lower()
-
-
 def _options(options: Mapping[str, Any]) -> AleOptions:
-    allowed = [field.name for field in fields(AleOptions)]
     given = dict(options)
-    for name, default in (("mode", None), ("difficulty", None), ("obs_type", "screen")):
+    only_native = {"mode": None, "difficulty": None, "obs_type": "screen"}
+    only_native |= {"rom_path": None, "render_mode": None}
+    for name, default in only_native.items():
         if given.pop(name, default) != default:
             raise ValueError(
                 f"{name}={options[name]!r}: the ale backend has only the default {name}, because "
                 "AtariVectorEnv does not offer it"
             )
-    if unknown := sorted(set(given) - set(allowed)):
-        raise ValueError(f"no option {', '.join(unknown)}; ALE games have {', '.join(allowed)}")
-    return AleOptions(**given)
+    return make_options(AleOptions, given)
 
 
 def _seeds(seed: Seed, count: int) -> NDArray[np.int32] | None:

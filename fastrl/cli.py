@@ -18,6 +18,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, cast, get_origin
 
@@ -96,7 +97,8 @@ class Train(TrainConfig):
         else:
             if first.env_id:
                 fastrl.spec(first.env_id)
-            start = config_for(first.env_id or EXAMPLE_ENV, preset=first.preset or None)
+            obs_type = {"obs_type": "ram"} if first.obs_type == "ram" else {}
+            start = config_for(first.env_id or EXAMPLE_ENV, preset=first.preset or None, **obs_type)
         values: dict[str, Any] = start.to_dict() | {"env_id": first.env_id}
         return _parse(cls, arguments, prog="train", default=cls(**values))
 
@@ -227,10 +229,13 @@ class BenchPool(Bench):
 
     env: Annotated[str, arg(metavar="ENV")] = EXAMPLE_ENV
     """What to step; `fastrl envs` lists the ids."""
+    suite: Literal["", "atari16", "atari57"] = ""
+    """Instead of one environment these games, each on every contender with the same threads."""
     num_envs: int = 0
     """Environments of each contender; 0 takes 1024, or 64 for ALE/."""
     num_threads: Annotated[tuple[int, ...], arg(help_behavior_hint="")] = ()
-    """Thread counts of the scaling table. Default: 1, 2, 4 ... four times the usable CPUs."""
+    """Thread counts of the scaling table. Default: 1, 2, 4 ... four times the usable CPUs; of a
+    suite: 1 and all usable CPUs."""
     seconds: float = 1.0
     """Length of one measurement."""
     repeats: int = 5
@@ -240,10 +245,11 @@ class BenchPool(Bench):
         """Measures."""
         self.check_outputs()
         from fastrl.bench import bench_pool
+        from fastrl.bench_suite import bench_suite
 
+        measure = partial(bench_suite, self.suite) if self.suite else partial(bench_pool, self.env)
         return self.show(
-            bench_pool(
-                self.env,
+            measure(
                 num_envs=self.num_envs,
                 num_threads=self.num_threads,
                 seconds=self.seconds,
@@ -328,7 +334,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Envs:
-    """List every environment: id, number of actions, shape of an observation, backend."""
+    """List every environment: id, number of actions, shape of an observation, backends."""
 
     part: Annotated[str, Positional, arg(metavar="[PART]", help_behavior_hint="")] = ""
     """Only ids that contain this, in upper or lower case."""
@@ -343,7 +349,8 @@ class Envs:
         for name in ids:
             found = fastrl.spec(name)
             shape = "x".join(map(str, found.obs_shape))
-            print(f"{name:<{width}}  {found.num_actions:>2} actions  {shape:<8}  {found.backend}")
+            backends = ", ".join(found.backends)
+            print(f"{name:<{width}}  {found.num_actions:>2} actions  {shape:<8}  {backends}")
         return 0
 
 

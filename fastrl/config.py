@@ -16,6 +16,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Policy = Literal["auto", "nature_cnn", "impala_resnet", "minatar_cnn", "mlp"]
 RewardScaling = Literal["none", "clip", "return_std"]
 Protocol = Literal["none", "classic", "machado"]
+ObsType = Literal["screen", "ram"]
 AutoresetMode = Literal["NextStep", "SameStep"]
 WandbMode = Literal["online", "offline", "disabled"]
 Advantage = Literal["gae"]
@@ -48,6 +49,9 @@ class TrainConfig:
     """ALE only. classic: no sticky actions, a lost life ends the episode, minimal actions, 30
     no-ops (Mnih et al. 2015). machado: sticky 0.25, 18 actions, full games (Machado et al.
     2018)."""
+    obs_type: ObsType = "screen"
+    """ALE only. ram: an observation is the 128 bytes of the console's memory, and no picture is
+    drawn."""
     env_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """More options for `fastrl.make`, e.g. sticky_action_prob; they win over the protocol's."""
 
@@ -147,6 +151,12 @@ class TrainConfig:
             "protocol",
             f"none for {self.env_id} (protocols belong to ALE/ environments)",
         )
+        _require(
+            self.obs_type == "screen" or self.is_ale,
+            self,
+            "obs_type",
+            f"screen for {self.env_id} (only ALE/ environments have RAM)",
+        )
 
     @property
     def batch_size(self) -> int:
@@ -170,8 +180,9 @@ class TrainConfig:
 
     @property
     def make_options(self) -> dict[str, Any]:
-        """Keyword options for `fastrl.make`: the protocol's, then env_options on top."""
-        return {**PROTOCOLS[self.protocol], **self.env_options}
+        """Keyword options for `fastrl.make`: the protocol's, obs_type, then env_options on top."""
+        ram = {"obs_type": "ram"} if self.obs_type == "ram" else {}
+        return {**PROTOCOLS[self.protocol], **ram, **self.env_options}
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values that JSON can hold."""
@@ -271,6 +282,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "clip_vloss": True,
             "checkpoint_every": 500,
         },
+        "atari-ram": {
+            "obs_type": "ram",
+            "protocol": "classic",
+            "reward_scaling": "clip",
+            "total_steps": 5_000_000,
+            "num_envs": 64,
+            "num_steps": 128,
+            "num_minibatches": 8,
+            "update_epochs": 4,
+            "learning_rate": 1e-3,
+            "clip_coef": 0.2,
+            "checkpoint_every": 100,
+        },
         "machado": {
             "protocol": "machado",
             "reward_scaling": "clip",
@@ -291,10 +315,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 machado: Cleanba's PPO."""
 
 
-def default_preset(env_id: str) -> str:
-    """The preset that fits an environment id."""
+def default_preset(env_id: str, obs_type: str = "screen") -> str:
+    """The preset that fits an environment id and, for Atari, what is observed."""
     if env_id.startswith("ALE/"):
-        return "atari"
+        return "atari-ram" if obs_type == "ram" else "atari"
     return "catch" if env_id.startswith("Catch") else "minatar"
 
 
@@ -309,7 +333,7 @@ def config_for(env_id: str, *, preset: str | None = None, **overrides: Any) -> T
     Raises:
         ValueError: The preset or a field is unknown, or a value is out of range.
     """
-    name = default_preset(env_id) if preset is None else preset
+    name = default_preset(env_id, overrides.get("obs_type", "screen")) if preset is None else preset
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
     values = {"env_id": env_id, "preset": name, **PRESETS[name]}

@@ -338,11 +338,12 @@ def published_scores(env_id: str) -> tuple[float, float] | None:
     Source: dqn_zoo's atari_data.py (up to 30 no-ops, 108,000 frames), in data/human_scores.json.
     """
     family, _, name = env_id.rpartition("/")
-    return _human_scores().get(name.rpartition("-")[0]) if family == "ALE" else None
+    return human_scores().get(name.rpartition("-")[0]) if family == "ALE" else None
 
 
 @cache
-def _human_scores() -> dict[str, tuple[float, float]]:
+def human_scores() -> dict[str, tuple[float, float]]:
+    """Random and human score of each game of Atari-57, by its name in `ALE/<name>-v5`."""
     text = files("fastrl").joinpath("data/human_scores.json").read_text(encoding="utf-8")
     games = json.loads(text)["games"].values()
     return {game["gym_id"]: (float(game["random"]), float(game["human"])) for game in games}

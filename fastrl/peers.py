@@ -36,13 +36,26 @@ class Contender(Protocol):
 class Ours:
     """A fastrl pool."""
 
-    def __init__(self, env_id: str, num_envs: int, num_threads: int) -> None:
-        """Makes, resets and seeds the pool."""
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int,
+        num_threads: int,
+        *,
+        name: str = "",
+        backend: str = "native",
+        **options: Any,
+    ) -> None:
+        """Makes, resets and seeds the pool; `options` are the game's."""
         import fastrl
 
-        self.name = f"fastrl ({num_threads} thread{'s' * (num_threads > 1)})"
+        self.name = name or f"fastrl ({num_threads} thread{'s' * (num_threads > 1)})"
+        if backend != "native":
+            self.name = f"backend {backend} of fastrl"
         self.threads, self.num_envs = num_threads, num_envs
-        self._pool: Any = fastrl.make(env_id, num_envs=num_envs, num_threads=num_threads)
+        self._pool: Any = fastrl.make(
+            env_id, num_envs=num_envs, num_threads=num_threads, backend=backend, **options
+        )
         self._pool.reset(seed=0)
         self._actions = random_actions(int(self._pool.single_action_space.n), num_envs, np.int64)
 
@@ -56,11 +69,8 @@ class Ours:
 
     def stats(self) -> dict[str, int] | None:
         """The pool's clocks since it was made; None from a backend without them."""
-        read: Callable[[], dict[str, int]] | None = getattr(self._pool, "stats", None)
-        if read is None:
-            return None
         try:
-            return read()
+            return self._pool.stats()
         except NotImplementedError:
             return None
 
@@ -156,8 +166,13 @@ def random_actions(
         yield from rows
 
 
-def peers_of(env_id: str, num_envs: int, num_threads: int) -> tuple[list[Contender], list[str]]:
-    """The installed peers that play `env_id`, and the names of those that are not installed."""
+def peers_of(
+    env_id: str, num_envs: int, num_threads: int, *, own_backend: bool = True
+) -> tuple[list[Contender], list[str]]:
+    """The installed peers that play `env_id`, and the names of those that are not installed.
+
+    `own_backend`: our wrapper of ale-py too.
+    """
     family, _, name = env_id.rpartition("/")
     game = name.rpartition("-")[0]
     makers: list[tuple[str, str, Callable[[], Contender]]] = []
@@ -166,12 +181,16 @@ def peers_of(env_id: str, num_envs: int, num_threads: int) -> tuple[list[Contend
             ("ale_py", "ale-py", lambda: AleVector(game, num_envs, num_threads)),
             ("envpool", "envpool", lambda: EnvPoolPeer(name, num_envs, num_threads)),
         ]
+        if own_backend:
+            wrapped = lambda: Ours(env_id, num_envs, num_threads, backend="ale")  # noqa: E731
+            makers.insert(1, ("ale_py", "ale-py", wrapped))
     elif family == "MinAtar":
         makers = [("minatar", "MinAtar", lambda: MinAtarPackage(_snake(game), num_envs))]
     elif env_id == "Catch-v0":
         makers = [("envpool", "envpool", lambda: EnvPoolPeer(env_id, num_envs, num_threads))]
     installed = [make() for module, _, make in makers if find_spec(module) is not None]
-    return installed, [package for module, package, _ in makers if find_spec(module) is None]
+    missing = [package for module, package, _ in makers if find_spec(module) is None]
+    return installed, list(dict.fromkeys(missing))
 
 
 def _snake(game: str) -> str:

@@ -34,6 +34,8 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
     episode_length     int32      agent steps so far, this step included
     =================  =========  ====================================================
 
+    and what a game adds, int32: Atari's `lives`, `frame_number`, `episode_frame_number`.
+
     Autoreset, for an episode that ends at step t:
 
     - `NextStep`: step t returns the last observation; step t+1 ignores its action, returns the
@@ -51,8 +53,20 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
     index and actions alone, never on threads, batch size or scheduling.
     """
 
-    def __init__(self, core: _core.Pool) -> None:
-        """Wraps a native pool; `fastrl.make` is the way to get one."""
+    def __init__(
+        self,
+        core: _core.Pool,
+        *,
+        ids: Sequence[str] = (),
+        action_meanings: tuple[str, ...] | None = None,
+    ) -> None:
+        """Wraps a native pool; `fastrl.make` is the way to get one.
+
+        Args:
+            core: The pool.
+            ids: What environments play, in turn; none: all of them the pool's id.
+            action_meanings: Names of the actions, where they have some.
+        """
         self._core = core
         config = core.config
         self.id = config.id
@@ -60,12 +74,24 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         self.batch_size = config.batch_size
         self.num_threads = config.num_threads
         self.autoreset_mode = AutoresetMode[config.autoreset.name]
-        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_modes": []}
-        self.render_mode = None
+        self.env_names = tuple(
+            (ids or [self.id])[i % max(len(ids), 1)] for i in range(self.num_envs)
+        )
+        """(N,) ids: what each environment plays."""
+        if action_meanings is not None:
+            self.action_meanings = action_meanings
+        self.metadata = {
+            "autoreset_mode": self.autoreset_mode,
+            "render_modes": ["rgb_array"] if core.can_render else [],
+        }
+        self.render_mode = "rgb_array" if core.can_render else None
         self.single_observation_space: gymnasium.Space[Array] = gymnasium.spaces.Box(
             0, core.obs_high, core.obs_shape, np.uint8
         )
-        self.single_action_space = gymnasium.spaces.Discrete(core.num_actions)
+        self.single_action_space: gymnasium.Space[Any] = gymnasium.spaces.Discrete(core.num_actions)
+        if core.action_bounds:
+            low, high = np.asarray(core.action_bounds, dtype=np.float32).T
+            self.single_action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._out: dict[str, Any] = {}
         self._sent_out: dict[str, Array] = {}
@@ -86,7 +112,8 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
 
         Args:
             seed: An int s seeds environment i with s + i; a sequence gives one seed each; None
-                lets every random stream run on.
+                lets every random stream run on (Atari: the console stays switched on, too).
+                Below 2**64, for Atari below 2**31.
             options: `{"reset_mask": mask}`, mask (N,) bool, resets the chosen environments only;
                 the others' rows show their present state.
             out: As in `step`.
@@ -96,13 +123,16 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
                 while environments are in flight.
         """
         arrays = writable(out)
-        return self._core.reset(self._seeds(seed), self._mask(options), arrays)
+        mask = reset_mask(options, self.num_envs)
+        chosen: list[int] = [] if mask is None else mask.tolist()
+        return self._core.reset(self._seeds(seed), chosen, arrays)
 
     def step(self, actions: ArrayLike, out: Any = None) -> StepResult:
         """Steps every environment. Synchronous pools only.
 
         Args:
-            actions: (N,) integers in [0, num_actions).
+            actions: (N,) integers in [0, num_actions), or (N, K) floats where
+                `single_action_space` is a Box.
             out: Where to write: an array for the observations, or a dict with any of `obs`,
                 `reward`, `terminated`, `truncated`. Arrays are C-contiguous, of the exact shape
                 and dtype, and anything numpy can view: numpy, torch on the CPU (pinned or not),
@@ -125,7 +155,7 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Starts a step of some environments and returns at once.
 
         Args:
-            actions: (K,) integers.
+            actions: For K environments; as in `step`.
             env_id: (K,) integers: whose actions they are. None may be in flight.
             out: As in `step`; synchronous pools only (elsewhere give it to `recv`).
         """
@@ -172,6 +202,19 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """
         self._core.set_state(state, self._env_ids(env_ids))
 
+    def render(self) -> tuple[Array, ...]:
+        """What every environment's screen shows: N pictures (H, W, 3) uint8, red, green, blue.
+
+        A tuple, as gymnasium has it, because games in one pool may have screens of different
+        heights.
+
+        Raises:
+            NotImplementedError: The game has no screen.
+        """
+        if not self._core.can_render:
+            raise NotImplementedError(f"{self.id} has no screen to render")
+        return tuple(self._core.render())
+
     def stats(self) -> dict[str, int]:
         """Where the time went: steps, work_ns (in games, over threads), wall_ns (in calls)."""
         return self._core.stats()
@@ -189,22 +232,10 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
             seeds = [int(s) for s in seed]
             if len(seeds) != self.num_envs:
                 raise ValueError(f"seed needs {self.num_envs} values, got {len(seeds)}")
-        if min(seeds) < 0 or max(seeds) >= 2**64:
-            raise ValueError(f"a seed must be in [0, 2**64), got {min(seeds)} to {max(seeds)}")
+        limit = self._core.max_seed
+        if min(seeds) < 0 or max(seeds) > limit:
+            raise ValueError(f"a seed must be in [0, {limit}], got {min(seeds)} to {max(seeds)}")
         return seeds
-
-    def _mask(self, options: Mapping[str, Any] | None) -> list[int]:
-        if not options:
-            return []
-        if unknown := set(options) - {"reset_mask"}:
-            raise ValueError(f"reset has no option {sorted(unknown)}; it has 'reset_mask'")
-        mask = np.asarray(options["reset_mask"])
-        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_:
-            raise ValueError(
-                f"reset_mask must be bool of shape ({self.num_envs},), "
-                f"got {mask.dtype} of shape {mask.shape}"
-            )
-        return mask.tolist()
 
     def _env_ids(self, env_ids: ArrayLike | None) -> Array:
         if env_ids is None:
@@ -213,6 +244,25 @@ class EnvPool(gymnasium.vector.VectorEnv[Array, Array, Array]):
         if ids.size == 0:
             raise ValueError("env_ids is empty: name at least one environment, or pass None")
         return ids
+
+
+def reset_mask(options: Mapping[str, Any] | None, num_envs: int) -> Array | None:
+    """The mask (num_envs,) bool in the options of `reset`; None resets all.
+
+    Raises:
+        ValueError: Another option, shape or dtype.
+    """
+    if not options:
+        return None
+    if unknown := set(options) - {"reset_mask"}:
+        raise ValueError(f"reset has no option {sorted(unknown)}; it has 'reset_mask'")
+    mask = np.asarray(options["reset_mask"])
+    if mask.shape != (num_envs,) or mask.dtype != np.bool_:
+        raise ValueError(
+            f"reset_mask must be bool of shape ({num_envs},), got {mask.dtype} of shape "
+            f"{mask.shape}"
+        )
+    return mask
 
 
 def writable(out: Any) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """What `make` can make: every id, and how."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from fastrl import _core
 from fastrl.ale import AleEnvPool
-from fastrl.ale_games import ALE_NUM_ACTIONS
+from fastrl.atari import GAMES, make_atari
 from fastrl.cpus import available_cpus
 from fastrl.pool import EnvPool
 
@@ -28,8 +28,9 @@ class EnvSpec:
     id: str
     num_actions: int
     obs_shape: tuple[int, ...]
-    backend: str
-    """"native" (C++ in this library) or "ale" (ale_py.AtariVectorEnv)."""
+    backends: tuple[str, ...] = ("native",)
+    """What can play it, the default first: "native" (C++ in this library), "ale"
+    (ale_py.AtariVectorEnv)."""
 
 
 _Factory = Callable[[_core.PoolConfig, dict[str, Any]], _core.Pool]
@@ -45,7 +46,7 @@ def register(id: str, num_actions: int, obs_shape: tuple[int, ...], factory: _Fa
     """
     if id in _specs:
         raise ValueError(f"an environment '{id}' is registered already")
-    _specs[id] = EnvSpec(id=id, num_actions=num_actions, obs_shape=obs_shape, backend="native")
+    _specs[id] = EnvSpec(id=id, num_actions=num_actions, obs_shape=obs_shape)
     _factories[id] = factory
 
 
@@ -79,49 +80,66 @@ def _close_ids(id: str) -> list[str]:
 
 
 def make(
-    id: str,
+    id: str | Sequence[str],
     num_envs: int = 1,
     num_threads: int = 0,
     batch_size: int = 0,
     autoreset_mode: str | AutoresetMode = "NextStep",
+    backend: str | None = None,
     **options: Any,
 ) -> EnvPool | AleEnvPool:
     """Makes a pool of `num_envs` environments.
 
     Args:
-        id: One of `list_envs()`.
+        id: One of `list_envs()`. Several Atari ids make a pool in which environment i plays game
+            i modulo their number; its actions are those of the games if they have the same set, in
+            the same order, and else all 18.
         num_envs: Environments (N).
         num_threads: Threads that step them; 0: one for each CPU this process may use (affinity
             mask and cgroup quota). Never more than `num_envs`.
         batch_size: Results per `recv` (M); 0: all N, that is synchronous.
         autoreset_mode: "NextStep", "SameStep" or "Disabled"; see `EnvPool`.
-        options: The game's own. `max_episode_steps` (agent steps, 0: none) for every native game;
-            `sticky_action_prob`, `difficulty_ramping` for MinAtar; those of
-            `ale_py.AtariVectorEnv` for ALE.
+        backend: One of the game's backends (`spec(id).backends`); None: "native".
+        options: The game's own. `max_episode_steps` (agent steps, 0: none) for Catch and MinAtar;
+            `sticky_action_prob`, `difficulty_ramping` for MinAtar; `fastrl.atari.AtariOptions` for
+            ALE (those of `ale_py.AtariVectorEnv`, and with the native backend a few more).
 
     Raises:
         ValueError: An argument is unknown or out of range; no thread was started.
     """
-    found = spec(id)
+    ids = [id] if isinstance(id, str) else list(id)
+    if not ids:
+        raise ValueError("id is empty: name at least one environment")
+    found = [spec(one) for one in ids]
+    name = ids[0] if isinstance(id, str) else ",".join(ids)
+    if len(ids) > 1 and not all(one.startswith("ALE/") for one in ids):
+        raise ValueError(f"only Atari games (ALE/...) share a pool, got {name}")
+    for one in found:
+        if backend is not None and backend not in one.backends:
+            raise ValueError(f"backend={backend!r}: {one.id} has {', '.join(one.backends)}")
     mode = _autoreset(autoreset_mode)
-    for name, value in (
+    for argument, value in (
         ("num_envs", num_envs),
         ("num_threads", num_threads),
         ("batch_size", batch_size),
     ):
         if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise ValueError(f"{name} must be an integer, got {value!r}")
-    if found.backend == "ale":
-        return AleEnvPool(id, num_envs, num_threads, batch_size, mode, **options)
+            raise ValueError(f"{argument} must be an integer, got {value!r}")
+    if backend == "ale":
+        if len(ids) > 1:
+            raise ValueError(f"the ale backend has one game a pool, got {name}")
+        return AleEnvPool(ids[0], num_envs, num_threads, batch_size, mode, **options)
     config = _core.PoolConfig(
-        id=id,
+        id=name,
         num_envs=num_envs,
         batch_size=batch_size,
         num_threads=num_threads,
         num_cpus=available_cpus(),
         autoreset=_AUTORESET_MODES[mode],
     )
-    return EnvPool(_factories[id](config, options))
+    if name.startswith("ALE/"):
+        return make_atari(ids, config, **options)
+    return EnvPool(_factories[name](config, options))
 
 
 def _autoreset(mode: str | AutoresetMode) -> str:
@@ -138,9 +156,14 @@ def _gymnasium_id(id: str) -> str:
 
 def _register_all() -> None:
     _core.register_games(register)
-    for game, num_actions in ALE_NUM_ACTIONS.items():
-        id = f"ALE/{game}-v5"
-        _specs[id] = EnvSpec(id=id, num_actions=num_actions, obs_shape=(4, 84, 84), backend="ale")
+    for name, game in GAMES.items():
+        id = f"ALE/{name}-v5"
+        _specs[id] = EnvSpec(
+            id=id,
+            num_actions=len(game.minimal_actions),
+            obs_shape=(4, 84, 84),
+            backends=("native", "ale"),
+        )
     for id in _specs:
         gymnasium.register(  # pyright: ignore[reportUnknownMemberType]
             id=_gymnasium_id(id), vector_entry_point="fastrl:make", kwargs={"id": id}

@@ -7,6 +7,7 @@
 #include <pybind11/stl.h>
 #include <pybind11/typing.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -49,6 +50,40 @@ std::vector<std::int64_t> integers(const py::object& given, const char* name) {
   }
   const auto wide = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>(array);
   return {wide.data(), wide.data() + wide.size()};
+}
+
+/// Actions as the pool takes them: integers (M,), or floats (M, K) if `pool` has bounds for K.
+std::vector<Action> actions_from(const py::object& given, const AnyPool& pool) {
+  const std::vector<std::array<float, 2>> bounds = pool.action_bounds();
+  std::vector<Action> actions;
+  if (bounds.empty()) {
+    for (const std::int64_t number : integers(given, "actions")) {
+      actions.push_back({.number = number});
+    }
+    return actions;
+  }
+  const py::array array = py::array::ensure(given);
+  if (!array) PyErr_Clear();
+  const char kind = array ? array.dtype().kind() : '?';
+  if ((kind != 'f' && kind != 'i' && kind != 'u') || array.ndim() != 2 ||
+      static_cast<std::size_t>(array.shape(1)) != bounds.size()) {
+    throw std::invalid_argument("actions must be an array of floats of shape (M, " +
+                                std::to_string(bounds.size()) + "), got " +
+                                py::repr(given).cast<std::string>());
+  }
+  const auto floats = py::array_t<float, py::array::c_style | py::array::forcecast>(array);
+  for (py::ssize_t i = 0; i < floats.shape(0); ++i) {
+    const std::span<const float> values(floats.data(i, 0), bounds.size());
+    for (std::size_t k = 0; k < bounds.size(); ++k) {
+      if (values[k] >= bounds[k][0] && values[k] <= bounds[k][1]) continue;  // A NaN is not.
+      throw std::invalid_argument("actions[" + std::to_string(i) + ", " + std::to_string(k) +
+                                  "] is " + std::to_string(values[k]) + "; allowed is " +
+                                  std::to_string(bounds[k][0]) + " to " +
+                                  std::to_string(bounds[k][1]));
+    }
+    actions.push_back(pool.action_of(values));
+  }
+  return actions;
 }
 
 using Out = std::map<std::string, py::array>;
@@ -95,7 +130,10 @@ Destination destination(const Out& out, std::size_t size, const AnyPool& pool) {
 class Lender {
  public:
   Lender(const AnyPool& pool, BatchPtr batch)
-      : batch_(*batch), size_(static_cast<py::ssize_t>(batch->size)), obs_shape_{size_} {
+      : batch_(*batch),
+        size_(static_cast<py::ssize_t>(batch->size)),
+        obs_shape_{size_},
+        info_names_(pool.info_names()) {
     for (const int n : pool.obs_shape()) obs_shape_.push_back(n);
     owner_ = py::capsule(new BatchPtr(std::move(batch)), [](void* held) {
       const std::unique_ptr<BatchPtr> dropped(static_cast<BatchPtr*>(held));
@@ -118,6 +156,7 @@ class Lender {
     info["game_over"] = lend<bool>(batch_.game_over);
     info["episode_return"] = lend<double>(batch_.episode_return);
     info["episode_length"] = lend<std::int32_t>(batch_.episode_length);
+    lend_columns(info, batch_.columns);
     if (with_final && batch_.num_ended.load(std::memory_order_relaxed) != 0) {
       const py::array ended = lend<bool>(batch_.ended);
       py::dict final_info;
@@ -126,6 +165,7 @@ class Lender {
       final_info["game_over"] = info["game_over"];
       final_info["episode_return"] = lend<double>(batch_.final_return);
       final_info["episode_length"] = lend<std::int32_t>(batch_.final_length);
+      lend_columns(final_info, batch_.final_columns);
       info["final_obs"] = lend_obs(batch_.final_obs);
       info["_final_obs"] = ended;
       info["final_info"] = final_info;
@@ -135,9 +175,19 @@ class Lender {
   }
 
  private:
+  void lend_columns(py::dict& info, std::vector<std::int32_t>& columns) const {
+    std::int32_t* column = columns.data();
+    for (const std::string& name : info_names_) {
+      info[py::str(name)] =
+          py::array(py::dtype::of<std::int32_t>(), {size_}, {sizeof(std::int32_t)}, column, owner_);
+      column += size_;
+    }
+  }
+
   Batch& batch_;
   py::ssize_t size_;
   std::vector<py::ssize_t> obs_shape_;
+  std::vector<std::string> info_names_;
   py::capsule owner_;
 };
 
@@ -221,6 +271,11 @@ void bind_pool(py::module_& m) {
                                return py::tuple(py::cast(pool.obs_shape()));
                              })
       .def_property_readonly("obs_high", &AnyPool::obs_high)
+      .def_property_readonly("max_seed", &AnyPool::max_seed)
+      .def_property_readonly("action_bounds", &AnyPool::action_bounds,
+                             "Lowest and highest value of each float of an action; empty: an "
+                             "action is an integer.")
+      .def_property_readonly("can_render", &AnyPool::can_render)
       .def_property_readonly("config", &AnyPool::config)
       .def(
           "reset",
@@ -242,7 +297,7 @@ void bind_pool(py::module_& m) {
       .def(
           "step",
           [](AnyPool& pool, const py::object& actions, const Out& out) {
-            const std::vector<std::int64_t> chosen = integers(actions, "actions");
+            const std::vector<Action> chosen = actions_from(actions, pool);
             const Destination to =
                 destination(out, static_cast<std::size_t>(pool.config().num_envs), pool);
             BatchPtr batch =
@@ -253,7 +308,7 @@ void bind_pool(py::module_& m) {
       .def(
           "send",
           [](AnyPool& pool, const py::object& actions, const py::object& env_id, const Out& out) {
-            const std::vector<std::int64_t> chosen = integers(actions, "actions");
+            const std::vector<Action> chosen = actions_from(actions, pool);
             const std::vector<std::int64_t> ids = integers(env_id, "env_id");
             const Destination to =
                 destination(out, static_cast<std::size_t>(pool.config().num_envs), pool);
@@ -282,6 +337,15 @@ void bind_pool(py::module_& m) {
             pool.set_state(std::as_bytes(std::span(view)), integers(env_ids, "env_ids"));
           },
           py::arg("state"), py::arg("env_ids"))
+      .def("render",
+           [](AnyPool& pool) {
+             py::typing::List<py::array> frames;
+             for (const Frame& frame : without_gil([&] { return pool.render(); })) {
+               frames.append(
+                   py::array_t<std::uint8_t>({frame.height, frame.width, 3}, frame.rgb.data()));
+             }
+             return frames;
+           })
       .def("stats",
            [](const AnyPool& pool) {
              const PoolStats stats = pool.stats();

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -30,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+#include "csrc/core/env.h"
 #include "csrc/pool/batch.h"
 #include "csrc/pool/queue.h"
 #include "csrc/pool/shares.h"
@@ -62,6 +64,13 @@ struct PoolStats {
   std::uint64_t wall_ns = 0;  ///< Inside step, reset and recv on the caller's thread.
 };
 
+/// A picture.
+struct Frame {
+  int height = 0;
+  int width = 0;
+  std::vector<std::uint8_t> rgb;  ///< (height, width, 3)
+};
+
 class AnyPool {
  public:
   using Clock = std::chrono::steady_clock;
@@ -76,6 +85,14 @@ class AnyPool {
   [[nodiscard]] virtual int num_actions() const noexcept = 0;
   [[nodiscard]] virtual std::vector<int> obs_shape() const = 0;
   [[nodiscard]] virtual int obs_high() const noexcept = 0;
+  /// Names of the values that the game adds to `info`, in the order of Batch::columns.
+  [[nodiscard]] virtual std::vector<std::string> info_names() const = 0;
+  [[nodiscard]] virtual std::uint64_t max_seed() const noexcept = 0;
+  /// Lowest and highest value of each float of an action; empty: an action is a number.
+  [[nodiscard]] virtual std::vector<std::array<float, 2>> action_bounds() const = 0;
+  /// The action that these floats, within bounds, mean.
+  [[nodiscard]] virtual Action action_of(std::span<const float> values) const noexcept = 0;
+  [[nodiscard]] virtual bool can_render() const noexcept = 0;
   [[nodiscard]] const PoolConfig& config() const noexcept { return config_; }
   [[nodiscard]] bool synchronous() const noexcept { return config_.batch_size == config_.num_envs; }
   [[nodiscard]] PoolStats stats() const noexcept {
@@ -108,7 +125,7 @@ class AnyPool {
     }
     born_ = true;
     for (std::size_t env = 0; env < actions_.size(); ++env) {
-      actions_[env] = chosen(env) ? Task::kReset : Task::kObserve;
+      actions_[env] = {.number = chosen(env) ? Task::kReset : Task::kObserve};
     }
     run_together(batch, interrupt);
     return batch;
@@ -122,12 +139,12 @@ class AnyPool {
     for (std::size_t env = 0; env < seeds.size(); ++env) seed(static_cast<int>(env), seeds[env]);
     std::vector<int> all(index(config_.num_envs));
     std::iota(all.begin(), all.end(), 0);
-    launch(all, {}, [](std::size_t) { return Task::kReset; });
+    launch(all, {}, [](std::size_t) { return Action{.number = Task::kReset}; });
   }
 
   // ---- step -------------------------------------------------------------------------------------
   /// Steps all environments and waits for them. Synchronous pools only.
-  [[nodiscard]] BatchPtr step(std::span<const std::int64_t> actions, const Destination& out,
+  [[nodiscard]] BatchPtr step(std::span<const Action> actions, const Destination& out,
                               const Interrupt& interrupt) {
     const Entry entry(*this);
     const Stopwatch watch(wall_ns_);
@@ -150,14 +167,13 @@ class AnyPool {
       for (int env = 0; env < config_.num_envs; ++env) check_running(env);
     }
     BatchPtr batch = full_batches_->take(out);
-    std::ranges::transform(actions, actions_.begin(),
-                           [](std::int64_t action) { return static_cast<std::int32_t>(action); });
+    std::ranges::copy(actions, actions_.begin());
     run_together(batch, interrupt);
     return batch;
   }
 
   /// Starts a step of some idle environments. `out`: synchronous pools only, for the batch begun.
-  void send(std::span<const std::int64_t> actions, std::span<const std::int64_t> env_ids,
+  void send(std::span<const Action> actions, std::span<const std::int64_t> env_ids,
             const Destination& out) {
     const Entry entry(*this);
     if (actions.size() != env_ids.size()) {
@@ -175,7 +191,7 @@ class AnyPool {
       }
       if (config_.autoreset == Autoreset::kDisabled) check_running(ids[i]);
     }
-    launch(ids, out, [&](std::size_t i) { return static_cast<std::int32_t>(actions[i]); });
+    launch(ids, out, [&](std::size_t i) { return actions[i]; });
   }
 
   /// Waits for the next batch_size results. `timeout` in seconds; none: without limit.
@@ -230,11 +246,25 @@ class AnyPool {
     const std::span<const std::byte> slots =
         unpack_snapshot(state, config_.identity, slot_size(), ids.size());
     if (ids.size() != index(config_.num_envs)) check_born();
-    born_ = true;
-    const bool one_for_all = slots.size() == slot_size();
+    const std::size_t stride = slots.size() == slot_size() ? 0 : slot_size();  // 0: one for all.
     for (std::size_t i = 0; i < ids.size(); ++i) {
-      load_slot(ids[i], slots.data() + (one_for_all ? 0 : i * slot_size()));
+      if (fits_slot(ids[i], slots.data() + i * stride)) continue;
+      throw std::invalid_argument("state is of another game of this pool than environment " +
+                                  std::to_string(ids[i]));
     }
+    born_ = true;
+    for (std::size_t i = 0; i < ids.size(); ++i) load_slot(ids[i], slots.data() + i * stride);
+  }
+
+  // ---- pictures ---------------------------------------------------------------------------------
+  /// What each environment's screen shows. Games without a screen raise.
+  [[nodiscard]] std::vector<Frame> render() {
+    const Entry entry(*this);
+    if (!can_render()) throw std::runtime_error("'" + config_.id + "' has no screen to render");
+    check_born();
+    std::vector<Frame> frames;
+    for (const int env : idle_ids({}, "render")) frames.push_back(draw(env));
+    return frames;
   }
 
   // ---- end --------------------------------------------------------------------------------------
@@ -258,20 +288,26 @@ class AnyPool {
   }
 
  protected:
-  AnyPool(PoolConfig config, std::size_t obs_size)
+  AnyPool(PoolConfig config, std::size_t obs_size, std::size_t num_columns)
       : config_(checked(std::move(config))),
         threads_(new Threads{.queue = TaskQueue(index(config_.num_envs), num_awake(config_)),
                              .done = {},
                              .workers = {}}),
-        full_batches_(std::make_shared<BatchShelf>(index(config_.num_envs), obs_size,
-                                                   config_.autoreset == Autoreset::kSameStep)),
+        full_batches_(make_shelf(config_.num_envs, obs_size, num_columns)),
         part_batches_(synchronous() ? full_batches_
-                                    : std::make_shared<BatchShelf>(
-                                          index(config_.batch_size), obs_size,
-                                          config_.autoreset == Autoreset::kSameStep)),
+                                    : make_shelf(config_.batch_size, obs_size, num_columns)),
         shares_(num_awake(config_)),
         in_flight_(index(config_.num_envs)),
         actions_(index(config_.num_envs)) {}
+
+  [[nodiscard]] std::shared_ptr<BatchShelf> make_shelf(int size, std::size_t obs_size,
+                                                       std::size_t num_columns) const {
+    return std::make_shared<BatchShelf>(
+        BatchShape{.size = index(size),
+                   .obs_size = obs_size,
+                   .num_columns = num_columns,
+                   .with_final = config_.autoreset == Autoreset::kSameStep});
+  }
 
   /// Last act of the constructor of Pool<E>: workers call its virtual functions.
   void start_workers() {
@@ -287,13 +323,15 @@ class AnyPool {
   /// Runs the tasks and writes their results: into task.batch, or into slots from `claim`.
   virtual void run_chunk(std::span<const Task> tasks) = 0;
   /// Runs actions[env] for each env in [first, last), into the slots of the same numbers.
-  virtual void run_range(std::size_t first, std::size_t last, std::span<const std::int32_t> actions,
+  virtual void run_range(std::size_t first, std::size_t last, std::span<const Action> actions,
                          Batch& batch) = 0;
   [[nodiscard]] virtual bool ended(int env) const noexcept = 0;
   virtual void seed(int env, std::uint64_t seed) noexcept = 0;
   [[nodiscard]] virtual std::size_t slot_size() const noexcept = 0;
   virtual void save_slot(int env, std::byte* to) const noexcept = 0;
+  [[nodiscard]] virtual bool fits_slot(int env, const std::byte* from) const noexcept = 0;
   virtual void load_slot(int env, const std::byte* from) noexcept = 0;
+  [[nodiscard]] virtual Frame draw(int env) = 0;
 
   // ---- for run_chunk, on a worker's thread ------------------------------------------------------
   /// Some free slots of one batch.
@@ -473,8 +511,8 @@ class AnyPool {
   }
 
   /// Hands tasks for `ids` to the workers and returns.
-  template <typename ActionOf>
-  void launch(std::span<const int> ids, const Destination& out, const ActionOf& action_of) {
+  template <typename Chosen>
+  void launch(std::span<const int> ids, const Destination& out, const Chosen& chosen) {
     if (ids.empty()) return;
     Batch* batch = nullptr;
     if (synchronous()) {  // Slots are env_ids, so that arrays line up with environments.
@@ -485,7 +523,12 @@ class AnyPool {
     for (const int env : ids) in_flight_[index(env)] = 1;
     num_in_flight_ += ids.size();
     threads_->queue.push(ids.size(), num_awake(config_), [&](std::size_t i) {
-      return Task{.env = ids[i], .action = action_of(i), .batch = batch, .slot = ids[i]};
+      const Action action = chosen(i);
+      return Task{.env = ids[i],
+                  .action = static_cast<std::int32_t>(action.number),
+                  .batch = batch,
+                  .slot = ids[i],
+                  .strength = action.strength};
     });
   }
 
@@ -574,12 +617,13 @@ class AnyPool {
     if (!born_) throw std::runtime_error("this pool was never reset: call reset first");
   }
 
-  void check_actions(std::span<const std::int64_t> actions) const {
+  void check_actions(std::span<const Action> actions) const {
     const std::int64_t count = num_actions();
     for (std::size_t i = 0; i < actions.size(); ++i) {
-      if (actions[i] >= 0 && actions[i] < count) continue;
+      const std::int64_t number = actions[i].number;
+      if (number >= 0 && number < count) continue;
       throw std::invalid_argument("actions[" + std::to_string(i) + "] is " +
-                                  std::to_string(actions[i]) + "; '" + config_.id +
+                                  std::to_string(number) + "; '" + config_.id +
                                   "' has actions 0 to " + std::to_string(count - 1));
     }
   }
@@ -659,8 +703,8 @@ class AnyPool {
   // The caller's thread alone:
   std::vector<std::uint8_t> in_flight_;  ///< (num_envs)
   std::size_t num_in_flight_ = 0;
-  bool born_ = false;                  ///< Every environment has a state: reset, or set.
-  std::vector<std::int32_t> actions_;  ///< (num_envs), of the step that runs together.
+  bool born_ = false;            ///< Every environment has a state: reset, or set.
+  std::vector<Action> actions_;  ///< (num_envs), of the step that runs together.
   std::uint64_t steps_ = 0;
   std::uint64_t wall_ns_ = 0;
 };

@@ -25,25 +25,34 @@ struct Destination {
   std::uint8_t* truncated = nullptr;
 };
 
+struct BatchShape {
+  std::size_t size = 0;         ///< Slots.
+  std::size_t obs_size = 0;     ///< Bytes of one observation.
+  std::size_t num_columns = 0;  ///< Values that the game itself adds to `info`.
+  bool with_final = false;      ///< Whether there is room for ends of episodes (SameStep).
+};
+
 /// Arrays over `size` slots. A slot is written by one worker, then counted off in `remaining`.
 class Batch {
  public:
-  Batch(std::size_t num_slots, std::size_t obs_bytes, bool with_final)
-      : size(num_slots),
-        obs_size(obs_bytes),
-        obs(num_slots * obs_bytes),
-        reward(num_slots),
-        terminated(num_slots),
-        truncated(num_slots),
-        env_id(num_slots),
-        raw_reward(num_slots),
-        game_over(num_slots),
-        episode_return(num_slots),
-        episode_length(num_slots),
-        ended(with_final ? num_slots : 0),
-        final_obs(with_final ? num_slots * obs_bytes : 0),
-        final_return(with_final ? num_slots : 0),
-        final_length(with_final ? num_slots : 0) {}
+  explicit Batch(const BatchShape& shape)
+      : size(shape.size),
+        obs_size(shape.obs_size),
+        obs(size * obs_size),
+        reward(size),
+        terminated(size),
+        truncated(size),
+        env_id(size),
+        raw_reward(size),
+        game_over(size),
+        episode_return(size),
+        episode_length(size),
+        columns(size * shape.num_columns),
+        ended(shape.with_final ? size : 0),
+        final_obs(shape.with_final ? size * obs_size : 0),
+        final_return(shape.with_final ? size : 0),
+        final_length(shape.with_final ? size : 0),
+        final_columns(shape.with_final ? columns.size() : 0) {}
 
   /// Makes the batch ready for `size` new results.
   void begin(const Destination& out) noexcept {
@@ -68,11 +77,13 @@ class Batch {
   std::vector<std::uint8_t> game_over;
   std::vector<double> episode_return;
   std::vector<std::int32_t> episode_length;
+  std::vector<std::int32_t> columns;  ///< (num_columns, size)
   // SameStep only: the end of the episodes that ended in this batch.
   std::vector<std::uint8_t> ended;
   std::vector<std::uint8_t> final_obs;  ///< (size, obs_size)
   std::vector<double> final_return;
   std::vector<std::int32_t> final_length;
+  std::vector<std::int32_t> final_columns;  ///< (num_columns, size)
 
   Destination to;                         ///< Where the workers write; set by `begin`.
   std::size_t claimed = 0;                ///< Slots given out; guarded by the pool's claim lock.
@@ -86,8 +97,7 @@ using BatchPtr = std::shared_ptr<Batch>;
 /// it, also when that happens after the pool is gone.
 class BatchShelf : public std::enable_shared_from_this<BatchShelf> {
  public:
-  BatchShelf(std::size_t size, std::size_t obs_size, bool with_final)
-      : size_(size), obs_size_(obs_size), with_final_(with_final) {}
+  explicit BatchShelf(const BatchShape& shape) : shape_(shape) {}
 
   [[nodiscard]] BatchPtr take(const Destination& out) {
     std::unique_ptr<Batch> batch;
@@ -98,7 +108,7 @@ class BatchShelf : public std::enable_shared_from_this<BatchShelf> {
         free_.pop_back();
       }
     }
-    if (!batch) batch = std::make_unique<Batch>(size_, obs_size_, with_final_);
+    if (!batch) batch = std::make_unique<Batch>(shape_);
     batch->begin(out);
     return {batch.release(), [shelf = weak_from_this()](Batch* dropped) {
               std::unique_ptr<Batch> owned(dropped);
@@ -114,9 +124,7 @@ class BatchShelf : public std::enable_shared_from_this<BatchShelf> {
 
   static constexpr std::size_t kMaxFree = 8;  ///< A caller that kept many at once gives them back.
 
-  const std::size_t size_;
-  const std::size_t obs_size_;
-  const bool with_final_;
+  const BatchShape shape_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Batch>> free_;
 };

@@ -22,6 +22,7 @@ struct Task {
   std::int32_t action = 0;  ///< kReset: reset instead of stepping.
   Batch* batch = nullptr;
   std::int32_t slot = 0;
+  float strength = 1.0F;  ///< Of the action.
 
   static constexpr std::int32_t kReset = -1;
   static constexpr std::int32_t kObserve = -2;  ///< Report the state as it is.

@@ -13,7 +13,9 @@
 #include <type_traits>
 
 #include "envs/atari/console.h"
+#ifndef __CUDACC__
 #include "envs/atari/fast_console.h"
+#endif
 #include "envs/atari/games_generated.h"
 #include "envs/atari/mt19937.h"
 #include "envs/atari/rom.h"
@@ -239,12 +241,13 @@ struct BasicAtari {
 };
 
 using PlainAtari = BasicAtari<Console>;
-using FastAtari = BasicAtari<FastConsole>;
-using Atari = PlainAtari;
-
 static_assert(std::is_trivially_copyable_v<PlainAtari>);
 static_assert(sizeof(PlainAtari) < 100 * 1024);
+
+#ifndef __CUDACC__  // The fast console is made for a CPU: handlers behind pointers.
+using FastAtari = BasicAtari<FastConsole>;
 static_assert(std::is_trivially_copyable_v<FastAtari>);
-static_assert(sizeof(FastAtari) < 140 * 1024);
+static_assert(sizeof(FastAtari) < 128 * 1024);
+#endif
 
 }  // namespace fastrl::envs::atari

@@ -12,6 +12,7 @@
 
 #include "envs/atari/opcodes.h"
 #include "envs/atari/rom.h"
+#include "envs/atari/tia.h"
 
 namespace fastrl::envs::atari {
 
@@ -21,8 +22,8 @@ enum class Place : std::uint8_t {
   kRam,     ///< The console's memory.
   kRom,     ///< Bytes of the cartridge that nothing happens to.
   kTable,   ///< Indexed, and with any index such bytes.
-  kTia,     ///< A register of the TIA that only changes the picture, or any that is read.
-  kSync,    ///< VSYNC, VBLANK, WSYNC.
+  kTia,     ///< A register of the TIA.
+  kKept,    ///< A register of the TIA that a second write of the same value does not change.
   kPort,    ///< Timer and ports of the RIOT.
   kUnknown  ///< To be run by the plain processor.
 };
@@ -114,7 +115,7 @@ constexpr bool is_decoded(Place place, std::uint8_t code) noexcept {
       return indexed && access == Access::kRead;
     case Place::kTia:
       return fixed && access != Access::kModify;
-    case Place::kSync:
+    case Place::kKept:
       return fixed && access == Access::kWrite;
     case Place::kPort:
       return opcode.form == Form::kAbsolute && access != Access::kModify;
@@ -130,6 +131,34 @@ constexpr Instruction instruction_unknown(int address) noexcept {
           .next = static_cast<std::uint16_t>(address & 0xFFF)};
 }
 
+/// Registers that nothing but a write to them changes; HMCLR is looked after.
+constexpr bool is_kept(int reg) noexcept {
+  switch (reg) {
+    case Tia::COLUP0:
+    case Tia::COLUP1:
+    case Tia::COLUPF:
+    case Tia::COLUBK:
+    case Tia::REFP0:
+    case Tia::REFP1:
+    case Tia::PF0:
+    case Tia::PF1:
+    case Tia::PF2:
+    case Tia::ENAM0:
+    case Tia::ENAM1:
+    case Tia::HMP0:
+    case Tia::HMP1:
+    case Tia::HMM0:
+    case Tia::HMM1:
+    case Tia::HMBL:
+    case Tia::VDELP0:
+    case Tia::VDELP1:
+    case Tia::VDELBL:
+      return true;
+    default:
+      return false;
+  }
+}
+
 constexpr Place place_of(std::uint8_t code, int operand, PlainRange plain) noexcept {
   using namespace address;
   const Opcode& opcode = kOpcodes[code];
@@ -139,7 +168,7 @@ constexpr Place place_of(std::uint8_t code, int operand, PlainRange plain) noexc
     case Form::kAbsolute:
       if (is_ram(operand)) return Place::kRam;
       if (is_tia(operand)) {
-        return access == Access::kWrite && (operand & 0x3F) <= 2 ? Place::kSync : Place::kTia;
+        return access == Access::kWrite && is_kept(operand & 0x3F) ? Place::kKept : Place::kTia;
       }
       if (is_port(operand)) return Place::kPort;
       return plain.has(operand & 0xFFF) ? Place::kRom : Place::kUnknown;

@@ -13,6 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include "envs/atari/console.h"
@@ -26,7 +27,7 @@ struct FastConsole : Console {
 
   void reset(const Rom& rom) noexcept {
     Console::reset(rom);
-    undrawn_.fill(kNone);
+    for (Picture& picture : pictures_) picture.num_accesses = 0;
   }
 
   /// As Console::update. A frame that is not `seen` may still be looked at: it is drawn then.
@@ -48,15 +49,14 @@ struct FastConsole : Console {
 
   // For the processor.
 
-  std::uint8_t read_tia(const Threaded<FastConsole>& processor, int address, std::uint32_t now,
+  std::uint8_t read_tia(Threaded<FastConsole>& processor, int address, std::uint32_t now,
                         std::uint8_t before) noexcept {
     const int pin = address & 15;
     if (pin < 8) {
-      replay();
-      SpanPainter<false, true> collisions{nullptr};
-      SpanPainter<true, true> all{frames[current].data()};
-      return seen_ ? tia.read(all, address, now, before, ports)
-                   : tia.read(collisions, address, now, before, ports);
+      auto& run = static_cast<Run&>(processor);
+      replay(run);
+      return run.seen ? tia.read(run.painter, address, now, before, ports)
+                      : tia.read(run.lookout, address, now, before, ports);
     }
     const auto charged = [&](std::int32_t resistance) {
       return Tia::charged(resistance, now, processor.dumping, processor.dump_ended);
@@ -71,22 +71,32 @@ struct FastConsole : Console {
   }
 
  private:
-  static constexpr std::uint8_t kNone = 0xFF;
-
   /// All that is needed to draw a frame.
   struct Picture {
+    static constexpr std::size_t kMaxAccesses = 3072;  ///< Frames with more are drawn at once.
+
     Tia start;
-    TiaLog log;
+    std::uint32_t num_accesses = 0;  ///< 0: there is nothing to draw.
+    std::array<TiaAccess, kMaxAccesses> accesses{};
+
+    [[nodiscard]] std::span<const TiaAccess> log() const noexcept {
+      return std::span(accesses).first(num_accesses);
+    }
+  };
+
+  /// One frame of the processor, and who follows its log.
+  struct Run : Threaded<FastConsole> {
+    Run(std::uint8_t* frame, bool is_seen) noexcept : painter(frame), seen(is_seen) {}
+
+    SpanPainter<true> painter;  ///< If the frame is seen, else:
+    SpanPainter<false> lookout{nullptr};
+    bool seen;
+    std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
   };
 
   bool run_fast(const Rom& rom, bool seen) noexcept {
-    Picture& picture = pictures_[recording_];
-    picture.start = tia;
-    picture.log.length = 0;
-    replayed_ = 0;
-    seen_ = seen;
-
-    Threaded<FastConsole> processor;
+    const Tia start = tia;
+    Run processor(frames[current].data(), seen);
     processor.riot = riot;
     processor.cart = cart;
     processor.cpu = cpu;
@@ -94,7 +104,6 @@ struct FastConsole : Console {
     processor.bus = bus;
     processor.swcha = ports.swcha();
     processor.swchb = switches.swchb;
-    processor.log = &picture.log;
     processor.host = this;
     processor.rom = &rom;
     processor.frame_start = tia.frame_start;
@@ -105,7 +114,7 @@ struct FastConsole : Console {
     const auto into_line = static_cast<std::uint32_t>(-tia.frame_start);
     processor.last_cycle = ((tia.max_lines() + 1) * Tia::kLineClocks - 1 - into_line) / 3;
     if (processor.run() == Stop::kGaveUp) {
-      tia = picture.start;
+      tia = start;
       return false;
     }
     riot = processor.riot;
@@ -114,98 +123,96 @@ struct FastConsole : Console {
     cycle = processor.cycle;
     bus = processor.bus;
     last_was_read = processor.last_was_read;
-    replay();
+    replay(processor);
     static_cast<void>(tia.end_update(cycle));
-    keep_picture();
+    keep_picture(start, std::span(processor.accesses).first(processor.num_accesses), seen);
     return true;
   }
 
   /// Brings the TIA up to date with the log. Before the last CXCLR nothing can have met.
-  void replay() noexcept {
-    const TiaLog& log = pictures_[recording_].log;
-    std::uint32_t cleared = log.length;
-    while (cleared > replayed_ && register_in(log.entries[cleared - 1]) != Tia::CXCLR) --cleared;
-    std::uint8_t* const frame = frames[current].data();
-    if (seen_) {
-      play(SpanPainter<true, false>{frame}, tia, log, replayed_, cleared);
-      play(SpanPainter<true, true>{frame}, tia, log, cleared, log.length);
+  void replay(Run& run) noexcept {
+    const auto log = std::span<const TiaAccess>(run.accesses)
+                         .subspan(run.num_replayed, run.num_accesses - run.num_replayed);
+    run.num_replayed = run.num_accesses;
+    std::size_t cleared = log.size();
+    while (cleared > 0 && log[cleared - 1].reg() != Tia::CXCLR) --cleared;
+    const auto follow = [&](auto& painter) {
+      if (cleared > 0 || run.num_replayed == log.size()) {
+        painter.look_for_collisions(false);
+        play(painter, tia, log.first(cleared));
+        painter.look_for_collisions(true);
+      }
+      play(painter, tia, log.subspan(cleared));
+    };
+    if (run.seen) {
+      follow(run.painter);
     } else {
-      play(SpanPainter<false, false>{nullptr}, tia, log, replayed_, cleared);
-      play(SpanPainter<false, true>{nullptr}, tia, log, cleared, log.length);
+      follow(run.lookout);
     }
-    replayed_ = log.length;
-  }
-
-  static constexpr int register_in(std::uint32_t entry) noexcept {
-    return static_cast<int>((entry >> 8U) & 0x3FU);
   }
 
   /// Writes that show nothing new do not make picture: `due` is the clock that they would have made
   /// it up to, and before the next one that does it is made up for.
   template <typename Painter>
-  static void play(Painter painter, Tia& tia, const TiaLog& log, std::uint32_t from,
-                   std::uint32_t to) noexcept {
+  static void play(Painter& painter, Tia& tia, std::span<const TiaAccess> log) noexcept {
     Clock due = tia.drawn;
-    for (std::uint32_t i = from; i < to; ++i) {
-      const std::uint32_t entry = log.entries[i];
-      const std::uint32_t now = entry >> 14U;
-      const int reg = register_in(entry);
-      const auto value = static_cast<std::uint8_t>(entry);
-      if (reg == TiaLog::kRead) {
-        due = std::max(due, clock_of(now));
+    for (const TiaAccess access : log) {
+      const std::uint32_t now = access.cycle();
+      const int reg = access.reg();
+      if (reg == TiaAccess::kRead) {
+        due = std::max(due, tia.effective_at(access.value(), now));
         continue;
       }
       due = std::max(due, tia.effective_at(reg, now));
-      if (!tia.changes_no_picture(reg, value)) tia.catch_up(painter, due);
-      static_cast<void>(tia.change(painter, reg, value, now, true));
+      if (!tia.changes_no_picture(reg, access.value())) tia.catch_up(painter, due);
+      static_cast<void>(tia.change(painter, reg, access.value(), now, true));
     }
     tia.catch_up(painter, due);
   }
 
   /// The same, with every access at its time.
-  static void play_plainly(PlainPainter painter, Tia& tia, const TiaLog& log) noexcept {
-    for (std::uint32_t i = 0; i < log.length; ++i) {
-      const std::uint32_t entry = log.entries[i];
-      const std::uint32_t now = entry >> 14U;
-      const int reg = register_in(entry);
-      if (reg == TiaLog::kRead) {
-        tia.catch_up(painter, clock_of(now));
+  static void play_plainly(PlainPainter painter, Tia& tia,
+                           std::span<const TiaAccess> log) noexcept {
+    for (const TiaAccess access : log) {
+      if (access.reg() == TiaAccess::kRead) {
+        tia.catch_up(painter, tia.effective_at(access.value(), access.cycle()));
       } else {
-        static_cast<void>(tia.write(painter, reg, static_cast<std::uint8_t>(entry), now, true));
+        static_cast<void>(tia.write(painter, access.reg(), access.value(), access.cycle(), true));
       }
     }
   }
 
   /// What the frame that has ended looks like is either in its pixels now or can be drawn later.
-  void keep_picture() noexcept {
+  void keep_picture(const Tia& start, std::span<const TiaAccess> log, bool seen) noexcept {
+    Picture& picture = pictures_[current];
+    Tia copy = start;
     if (tia.drawn < tia.window_end()) {  // An older picture shows through below, or beside a span.
       draw(current);
-      Picture& picture = pictures_[recording_];
-      Tia copy = picture.start;
-      play_plainly(PlainPainter{frames[current]}, copy, picture.log);
-    } else if (seen_) {
-      undrawn_[current] = kNone;
+      play_plainly(PlainPainter{frames[current]}, copy, log);
+    } else if (seen) {
+      picture.num_accesses = 0;
+    } else if (log.size() > picture.kMaxAccesses) {
+      picture.num_accesses = 0;
+      SpanPainter<true> painter(frames[current].data());
+      play(painter, copy, log);
     } else {
-      undrawn_[current] = recording_;
-      recording_ = 0;
-      while (recording_ == undrawn_[0] || recording_ == undrawn_[1]) ++recording_;
+      picture.start = start;
+      picture.num_accesses = static_cast<std::uint32_t>(log.size());
+      std::ranges::copy(log, picture.accesses.begin());
     }
   }
 
   /// Makes the pixels of a frame that is only written down.
   void draw(std::size_t frame) noexcept {
-    if (undrawn_[frame] == kNone) return;
-    const Picture& picture = pictures_[undrawn_[frame]];
+    Picture& picture = pictures_[frame];
+    if (picture.num_accesses == 0) return;
     Tia copy = picture.start;
-    play(SpanPainter<true, false>{frames[frame].data()}, copy, picture.log, 0, picture.log.length);
-    undrawn_[frame] = kNone;
+    SpanPainter<true> painter(frames[frame].data());
+    play(painter, copy, picture.log());
+    picture.num_accesses = 0;
   }
 
-  std::array<Picture, 3> pictures_{};
-  std::array<std::uint8_t, 2> undrawn_{kNone, kNone};  ///< By frame: its picture, or none.
-  std::uint8_t recording_ = 0;                         ///< The picture of the frame that runs.
-  bool seen_ = false;
-  std::uint32_t replayed_ = 0;  ///< Entries of the log that the TIA has seen.
+  std::array<Picture, 2> pictures_{};  ///< By frame.
 };
 
 static_assert(std::is_trivially_copyable_v<FastConsole>);

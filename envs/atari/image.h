@@ -8,31 +8,88 @@
 // decide what becomes of a half.
 #pragma once
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "envs/atari/palettes_generated.h"
 
 namespace fastrl::envs::atari {
 
+/// Pixels compared at once, to look up only those that are new.
+inline constexpr std::size_t kBlock = 16;
+inline constexpr std::size_t kScreenWidth = 160;
+
+inline bool same_block(const std::uint8_t* a, const std::uint8_t* b) noexcept {
+  std::array<std::uint64_t, 2> x;
+  std::array<std::uint64_t, 2> y;
+  std::memcpy(x.data(), a, kBlock);
+  std::memcpy(y.data(), b, kBlock);
+  return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
+
+/// `look_up(pixel, out)` writes the kChannels bytes of a pixel. A block that is the same as in the
+/// row above is copied.
+template <std::size_t kChannels, typename LookUp>
+void recolour(std::span<const std::uint8_t> screen, std::uint8_t* out, LookUp look_up) noexcept {
+  const std::uint8_t* in = screen.data();
+  for (std::size_t i = 0; i < screen.size(); i += kBlock) {
+    const std::size_t size = std::min(kBlock, screen.size() - i);
+    if (i >= kScreenWidth && size == kBlock && same_block(in + i, in + i - kScreenWidth)) {
+      const std::uint8_t* above = out + ((i - kScreenWidth) * kChannels);
+      std::copy_n(above, kBlock * kChannels, out + (i * kChannels));
+    } else {
+      for (std::size_t j = i; j < i + size; ++j) look_up(in[j], out + (j * kChannels));
+    }
+  }
+}
+
 /// Writes screen.size() bytes.
 inline void to_grey(const Palette& palette, std::span<const std::uint8_t> screen,
                     std::uint8_t* out) noexcept {
-  for (const std::uint8_t pixel : screen) *out++ = palette.grey[pixel];
+  recolour<1>(screen, out,
+              [&](std::uint8_t pixel, std::uint8_t* to) { *to = palette.grey[pixel]; });
 }
 
 /// Writes 3 * screen.size() bytes: red, green, blue of the first pixel, then of the next.
 inline void to_rgb(const Palette& palette, std::span<const std::uint8_t> screen,
                    std::uint8_t* out) noexcept {
-  for (const std::uint8_t pixel : screen) out = std::ranges::copy(palette.rgb[pixel], out).out;
+  recolour<3>(screen, out, [&](std::uint8_t pixel, std::uint8_t* to) {
+    std::ranges::copy(palette.rgb[pixel], to);
+  });
+}
+
+/// Writes the maximum of the greys of two frames, the other of which has been made grey already.
+/// Half the time of to_grey and max_into if little changed from one to the other.
+inline void to_grey_max(const Palette& palette, std::span<const std::uint8_t> screen,
+                        const std::uint8_t* other, const std::uint8_t* other_grey,
+                        std::uint8_t* out) noexcept {
+  const std::uint8_t* in = screen.data();
+  for (std::size_t i = 0; i < screen.size(); i += kBlock) {
+    const std::size_t size = std::min(kBlock, screen.size() - i);
+    if (size == kBlock && same_block(in + i, other + i)) {
+      std::copy_n(other_grey + i, kBlock, out + i);
+    } else {
+      for (std::size_t j = i; j < i + size; ++j) {
+        out[j] = std::max(palette.grey[in[j]], other_grey[j]);
+      }
+    }
+  }
 }
 
 /// a = max(a, b), byte by byte.
@@ -67,14 +124,25 @@ class Resize {
       method_ = Method::kArea;
       rows_.find_areas();
       columns_.find_areas();
+      if (channels == 1) find_shares();
     }
   }
 
   /// Floats that operator() needs.
-  [[nodiscard]] std::size_t scratch_size() const noexcept { return 0; }
+  [[nodiscard]] std::size_t scratch_size() const noexcept {
+    return chunks_.empty() ? 0 : 2 * line_size() * sizeof(std::int16_t) / sizeof(float);
+  }
 
   /// `scratch` has scratch_size() floats; what is in them does not matter.
-  void operator()(const std::uint8_t* src, std::uint8_t* dst, float* /*scratch*/) const noexcept {
+  void operator()(const std::uint8_t* src, std::uint8_t* dst,
+                  [[maybe_unused]] float* scratch) const noexcept {
+    if (method_ == Method::kCopy) {
+      std::copy_n(src, rows_.src * columns_.src * channels_, dst);
+      return;
+    }
+#ifdef __SSE2__
+    if (!chunks_.empty()) return fast_area(src, dst, reinterpret_cast<__m128i*>(scratch));
+#endif
     plain(src, dst);
   }
 
@@ -129,6 +197,12 @@ class Resize {
     }
     [[nodiscard]] std::span<const Tap> taps_of(std::size_t d) const noexcept {
       return std::span(taps).subspan(first[d], first[d + 1] - first[d]);
+    }
+
+    [[nodiscard]] std::size_t most_taps() const noexcept {
+      std::size_t most = 0;
+      for (std::size_t d = 0; d < dst; ++d) most = std::max(most, first[d + 1] - first[d]);
+      return most;
     }
 
     /// A pixel of the destination covers from d * scale to (d + 1) * scale.
@@ -228,10 +302,163 @@ class Resize {
     return rounded(sum);
   }
 
+  // Areas of one channel, fast. The shares of a pixel's area are n / down and m / across, so but
+  // for rounding errors a pixel is an integer over down * across, in whatever order it is added up.
+  // Only where that is so close to a half that errors could decide are the floats added up as
+  // above.
+
+  static constexpr std::size_t kChunk = 8;  ///< Pixels of the destination made at once.
+  static constexpr std::size_t kReach = 4;  ///< Neighbours that a pixel has across, at most.
+
+  struct Chunk {
+    std::array<std::array<std::int16_t, kReach>, kChunk> shares;  ///< Some at the end may be 0.
+    std::array<std::uint16_t, kChunk> first;                      ///< Leftmost neighbour.
+    std::size_t start;                                            ///< In the destination.
+  };
+
+  /// 16-bit sums of a line of the source, with room for neighbours that count nothing.
+  [[nodiscard]] std::size_t line_size() const noexcept { return (columns_.src + kReach + 7) & ~7U; }
+
+  void find_shares() {
+    const std::size_t down = rows_.src / std::gcd(rows_.src, rows_.dst);
+    const std::size_t across = columns_.src / std::gcd(columns_.src, columns_.dst);
+    // 16 bits down, 24 bits (what a float counts exactly) in all.
+    const bool fits = down * 255 <= 32767 && across <= 512 && columns_.most_taps() <= kReach;
+    if (!fits || columns_.src < 2 * kChunk || columns_.dst < kChunk) return;
+
+    const auto share = [](const Tap& tap, std::size_t of) {
+      return static_cast<std::int16_t>(std::lrint(tap.weight * static_cast<float>(of)));
+    };
+    for (const Tap& tap : rows_.taps) row_shares_.push_back(share(tap, down));
+    for (std::size_t x = 0; x < columns_.dst; x += kChunk) {
+      Chunk& chunk = chunks_.emplace_back();
+      chunk.start = std::min(x, columns_.dst - kChunk);
+      for (std::size_t i = 0; i < kChunk; ++i) {
+        const auto taps = columns_.taps_of(chunk.start + i);
+        chunk.first[i] = static_cast<std::uint16_t>(taps.front().source);
+        for (std::size_t t = 0; t < taps.size(); ++t) chunk.shares[i][t] = share(taps[t], across);
+      }
+    }
+    inverse_area_ = 1.0F / static_cast<float>(down * across);
+    // An operation is off by 2^-24 of its result, which is 255 at most. Each value went through
+    // fewer of them than this: two weights, two products and the sums; here a factor and a product.
+    const std::size_t operations = rows_.most_taps() + columns_.most_taps() + 4;
+    doubtful_ = 0.5F - (255.0F * static_cast<float>(operations) * 0x1p-23F);
+  }
+
+#ifdef __SSE2__
+  void fast_area(const std::uint8_t* src, std::uint8_t* dst, __m128i* scratch) const noexcept {
+    auto* line = reinterpret_cast<std::int16_t*>(scratch);
+    std::int16_t* last = line + line_size();
+    for (std::size_t i = 0; i < 2 * line_size() / 8; ++i) {
+      _mm_storeu_si128(scratch + i, _mm_setzero_si128());
+    }
+    bool can_repeat = false;
+    for (std::size_t y = 0; y < rows_.dst; ++y, dst += columns_.dst) {
+      const bool same = add_rows(src, y, line, last);
+      if (same && can_repeat) {
+        std::copy_n(dst - columns_.dst, columns_.dst, dst);
+        continue;
+      }
+      can_repeat = true;
+      for (const Chunk& chunk : chunks_) {
+        const unsigned doubts = add_columns(chunk, line, dst + chunk.start);
+        if (doubts == 0) continue;
+        can_repeat = false;
+        for (std::size_t i = 0; i < kChunk; ++i) {
+          const std::size_t x = chunk.start + i;
+          if (((doubts >> (2 * i)) & 1U) != 0) dst[x] = area(src, y, x);
+        }
+      }
+      std::swap(line, last);
+    }
+  }
+
+  /// Adds up the source rows of row y, in `line`. Returns whether it is the same as `last`.
+  bool add_rows(const std::uint8_t* src, std::size_t y, std::int16_t* line,
+                const std::int16_t* last) const noexcept {
+    const auto taps = rows_.taps_of(y);
+    const std::int16_t* shares = row_shares_.data() + rows_.first[y];
+    switch (taps.size()) {
+      case 3:
+        return add_rows<3>(src, taps, shares, line, last);
+      case 4:
+        return add_rows<4>(src, taps, shares, line, last);
+      default:
+        return add_rows<0>(src, taps, shares, line, last);
+    }
+  }
+
+  /// `kTaps` is taps.size(), or 0.
+  template <std::size_t kTaps>
+  bool add_rows(const std::uint8_t* src, std::span<const Tap> taps, const std::int16_t* shares,
+                std::int16_t* line, const std::int16_t* last) const noexcept {
+    const __m128i zero = _mm_setzero_si128();
+    const std::size_t num_taps = kTaps == 0 ? taps.size() : kTaps;
+    __m128i differ = zero;
+    for (std::size_t x = 0; x < columns_.src; x += 16) {
+      const std::size_t at = std::min(x, columns_.src - 16);
+      __m128i low = zero;
+      __m128i high = zero;
+      for (std::size_t t = 0; t < num_taps; ++t) {
+        const __m128i pixels = load(src + (taps[t].source * columns_.src) + at);
+        const __m128i share = _mm_set1_epi16(shares[t]);
+        low = _mm_add_epi16(low, _mm_mullo_epi16(_mm_unpacklo_epi8(pixels, zero), share));
+        high = _mm_add_epi16(high, _mm_mullo_epi16(_mm_unpackhi_epi8(pixels, zero), share));
+      }
+      differ = _mm_or_si128(differ, _mm_xor_si128(low, load(last + at)));
+      differ = _mm_or_si128(differ, _mm_xor_si128(high, load(last + at + 8)));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(line + at), low);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(line + at + 8), high);
+    }
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(differ, zero)) == 0xFFFF;
+  }
+
+  /// Adds up the columns of a chunk. Returns two bits a pixel: whether its rounding is in doubt.
+  unsigned add_columns(const Chunk& chunk, const std::int16_t* line,
+                       std::uint8_t* dst) const noexcept {
+    const auto two = [&](std::size_t i) {
+      __m128 neighbours = _mm_setzero_ps();
+      neighbours = _mm_loadl_pi(neighbours, reinterpret_cast<const __m64*>(line + chunk.first[i]));
+      neighbours =
+          _mm_loadh_pi(neighbours, reinterpret_cast<const __m64*>(line + chunk.first[i + 1]));
+      return _mm_castsi128_ps(_mm_madd_epi16(_mm_castps_si128(neighbours), load(&chunk.shares[i])));
+    };
+    const auto four = [&](std::size_t i) {
+      const __m128 a = two(i);
+      const __m128 b = two(i + 2);
+      const __m128i even = _mm_castps_si128(_mm_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)));
+      const __m128i odd = _mm_castps_si128(_mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1)));
+      return _mm_mul_ps(_mm_cvtepi32_ps(_mm_add_epi32(even, odd)), _mm_set1_ps(inverse_area_));
+    };
+    const auto in_doubt = [&](__m128 value, __m128i rounded) {
+      const __m128 error = _mm_sub_ps(value, _mm_cvtepi32_ps(rounded));
+      const __m128 size = _mm_andnot_ps(_mm_set1_ps(-0.0F), error);
+      return _mm_castps_si128(_mm_cmpge_ps(size, _mm_set1_ps(doubtful_)));
+    };
+    const __m128 left = four(0);
+    const __m128 right = four(4);
+    const __m128i rounded_left = _mm_cvtps_epi32(left);
+    const __m128i rounded_right = _mm_cvtps_epi32(right);
+    const __m128i words = _mm_packs_epi32(rounded_left, rounded_right);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(dst), _mm_packus_epi16(words, words));
+    return static_cast<unsigned>(_mm_movemask_epi8(
+        _mm_packs_epi32(in_doubt(left, rounded_left), in_doubt(right, rounded_right))));
+  }
+
+  static __m128i load(const void* from) noexcept {
+    return _mm_loadu_si128(static_cast<const __m128i*>(from));
+  }
+#endif
+
   Axis rows_;
   Axis columns_;
   std::size_t channels_;
   Method method_ = Method::kCopy;
+  std::vector<std::int16_t> row_shares_;  ///< Of rows_.taps.
+  std::vector<Chunk> chunks_;             ///< None if there is no fast way.
+  float inverse_area_ = 0.0F;
+  float doubtful_ = 0.0F;  ///< So far from an integer, or farther.
 };
 
 }  // namespace fastrl::envs::atari

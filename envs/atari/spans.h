@@ -92,38 +92,109 @@ inline constexpr auto kBytes = widened<std::uint64_t>(8);
 
 }  // namespace spans
 
-/// Paints into a frame, looks for collisions, both or neither.
-template <bool kPixels, bool kCollisions>
-struct SpanPainter {
-  std::uint8_t* frame;  ///< Unused without pixels.
+/// Paints into a frame, looks for collisions, both or neither. Remembers where the objects were and
+/// the last whole line, so it is for one frame.
+template <bool kPixels>
+class SpanPainter {
+ public:
+  /// `frame` is not used without pixels.
+  explicit SpanPainter(std::uint8_t* frame) noexcept : frame_(frame) {}
 
-  void paint(Tia& tia, std::size_t pen, int first, int count) const noexcept {
-    if constexpr (kPixels || kCollisions) {
+  /// Whether to look for collisions from now on. True again after a CXCLR: look at all of them.
+  void look_for_collisions(bool wanted) noexcept {
+    if (wanted) whole_line_ = nullptr;
+    collisions_ = wanted;
+  }
+
+  void paint(Tia& tia, std::size_t pen, int first, int count) noexcept {
+    if (kPixels || collisions_) {
       if ((tia.vblank & 2) != 0) {
-        if constexpr (kPixels) std::memset(frame + pen, 0, static_cast<std::size_t>(count));
+        if constexpr (kPixels) std::memset(frame_ + pen, 0, static_cast<std::size_t>(count));
+        whole_line_ = nullptr;
         return;
       }
       const Tia::Things on = tia.shown();
       if (!kPixels && (Tia::kCollisions[on] & ~tia.collisions) == 0) return;
-      std::array<Columns, 6> at;  // By object, then the playfield.
-      if ((on & Tia::kHasP0) != 0) at[Tia::kP0] = player(tia, 0);
-      if ((on & Tia::kHasP1) != 0) at[Tia::kP1] = player(tia, 1);
-      if ((on & Tia::kHasM0) != 0) at[Tia::kM0] = missile(tia, 0);
-      if ((on & Tia::kHasM1) != 0) at[Tia::kM1] = missile(tia, 1);
-      if ((on & Tia::kHasBall) != 0) at[Tia::kBall] = ball(tia);
-      if ((on & Tia::kHasPlayfield) != 0) at[kPlayfield] = playfield(tia);
+      bool moved = place(tia, on);
+      if constexpr (kPixels) moved = recolour(tia, on) || moved;
+      if (count == Tia::kWidth) {
+        if (!moved && whole_line_ != nullptr) return repeat(tia, pen);
+        whole_line_ = kPixels ? frame_ + pen : &kSeen;
+        combed_ = false;
+      } else if (moved) {
+        whole_line_ = nullptr;
+      }
       const Columns span = Columns::range(first, count);
-      if constexpr (kCollisions) collide(tia, on, at, span);
-      if constexpr (kPixels) draw(tia, on, at, span, frame + pen - first, first, count);
+      if (collisions_) collide(tia, on, span);
+      if constexpr (kPixels) draw(tia, on, span, frame_ + pen - first, first, count);
     }
   }
 
-  void blank(std::size_t pen, int count) const noexcept {
-    if constexpr (kPixels) std::memset(frame + pen, 0, static_cast<std::size_t>(count));
+  void blank(std::size_t pen, int count) noexcept {
+    if constexpr (kPixels) std::memset(frame_ + pen, 0, static_cast<std::size_t>(count));
+    combed_ = true;
   }
 
  private:
   static constexpr std::size_t kPlayfield = 5;
+  static constexpr int kComb = 8;  ///< Columns that HMOVE blanks.
+  static constexpr std::uint8_t kSeen = 0;
+
+  /// The same line again. What the comb of the last one took away may be needed now.
+  void repeat(const Tia& tia, std::size_t pen) noexcept {
+    if constexpr (kPixels) {
+      std::uint8_t* const row = frame_ + pen;
+      std::memcpy(row, whole_line_, Tia::kWidth);
+      if (combed_ && !tia.comb_pending)
+        draw(tia, tia.shown(), Columns::before(kComb), row, 0, kComb);
+      whole_line_ = row;
+      combed_ = false;
+    }
+  }
+
+  /// Finds the columns of the objects that are on. Returns whether any has changed.
+  bool place(const Tia& tia, Tia::Things on) noexcept {
+    bool moved = on != on_;
+    on_ = on;
+    const auto look = [&](std::size_t object, std::uint64_t key, auto columns) {
+      if (((on >> object) & 1U) == 0) {
+        at_[object] = {};
+        keys_[object] = 0;
+      } else if (keys_[object] != key) {
+        at_[object] = columns();
+        keys_[object] = key;
+        moved = true;
+      }
+    };
+    const auto key = [](auto... bytes) {
+      std::uint64_t packed = 1;  // No object's key is 0.
+      ((packed = (packed << 8U) | static_cast<std::uint8_t>(bytes)), ...);
+      return packed;
+    };
+    for (std::size_t i = 0; i < 2; ++i) {
+      const Tia::Player& player = tia.players[i];
+      look(Tia::kP0 + i,
+           key(player.shown(), tia.nusiz[i], tia.positions[i], player.first_copy_hidden),
+           [&] { return columns_of_player(tia, i); });
+      look(Tia::kM0 + i, key(tia.nusiz[i], tia.positions[Tia::kM0 + i], tia.missile0),
+           [&] { return columns_of_missile(tia, i); });
+    }
+    look(Tia::kBall, key(tia.ctrlpf & 0x30, tia.positions[Tia::kBall]),
+         [&] { return columns_of_ball(tia); });
+    look(kPlayfield,
+         (std::uint64_t{1} << 32U) | (tia.mirror_right_half ? 1U << 20U : 0U) | tia.playfield,
+         [&] { return columns_of_playfield(tia); });
+    return moved;
+  }
+
+  /// Returns whether the colours or their priority have changed.
+  bool recolour(const Tia& tia, Tia::Things /*on*/) noexcept {
+    const int priority = tia.ctrlpf & 6;
+    if (colours_ == tia.colours && priority_ == priority) return false;
+    colours_ = tia.colours;
+    priority_ = priority;
+    return true;
+  }
 
   static void add_copies(Columns& columns, std::uint64_t pattern, int position, std::size_t mode,
                          int first_copy) noexcept {
@@ -134,7 +205,7 @@ struct SpanPainter {
     }
   }
 
-  static Columns player(const Tia& tia, std::size_t p) noexcept {
+  static Columns columns_of_player(const Tia& tia, std::size_t p) noexcept {
     const std::size_t mode = tia.nusiz[p] & 7U;
     const std::uint8_t bits = Tia::kMirrored[tia.players[p].shown()];
     const bool wide = mode == 5 || mode == 7;  // One column late.
@@ -148,7 +219,7 @@ struct SpanPainter {
     return columns;
   }
 
-  static Columns missile(const Tia& tia, std::size_t m) noexcept {
+  static Columns columns_of_missile(const Tia& tia, std::size_t m) noexcept {
     unsigned size = (tia.nusiz[m] >> 4U) & 3U;
     Columns columns;
     if (m == 0) {
@@ -159,7 +230,7 @@ struct SpanPainter {
     return columns;
   }
 
-  static Columns ball(const Tia& tia) noexcept {
+  static Columns columns_of_ball(const Tia& tia) noexcept {
     Columns columns;
     columns.add(run((tia.ctrlpf >> 4U) & 3U), tia.positions[Tia::kBall]);
     return columns;
@@ -169,7 +240,7 @@ struct SpanPainter {
     return (std::uint64_t{1} << (1U << size)) - 1;
   }
 
-  static Columns playfield(const Tia& tia) noexcept {
+  static Columns columns_of_playfield(const Tia& tia) noexcept {
     const std::uint32_t left = tia.playfield;
     std::uint32_t right = left;
     if (tia.mirror_right_half) {
@@ -191,53 +262,60 @@ struct SpanPainter {
     return spans::kFourTimes[(cells >> 16U) & 0xFU];
   }
 
-  static void collide(Tia& tia, Tia::Things on, const std::array<Columns, 6>& at,
-                      const Columns& span) noexcept {
+  void collide(Tia& tia, Tia::Things on, const Columns& span) noexcept {
     unsigned open = Tia::kCollisions[on] & ~static_cast<unsigned>(tia.collisions);
+    if (open == 0) return;
+    Columns once;
+    Columns twice;
+    for (const Columns& object : at_) {
+      twice = twice | (once & object);
+      once = once | object;
+    }
+    if (!(twice & span).any()) return;
     for (; open != 0; open &= open - 1) {
       const auto latch = static_cast<std::size_t>(std::countr_zero(open));
       const Tia::Things pair = Tia::kPairs[latch];
       const auto one = static_cast<std::size_t>(std::countr_zero(pair));
       const auto other = static_cast<std::size_t>(std::bit_width(pair)) - 1;
-      if ((at[one] & at[other] & span).any()) {
+      if ((at_[one] & at_[other] & span).any()) {
         tia.collisions = static_cast<std::uint16_t>(tia.collisions | (1U << latch));
       }
     }
   }
 
-  static void draw(const Tia& tia, Tia::Things on, const std::array<Columns, 6>& at,
-                   const Columns& span, std::uint8_t* row, int first, int count) noexcept {
+  void draw(const Tia& tia, Tia::Things on, const Columns& span, std::uint8_t* row, int first,
+            int count) const noexcept {
     const auto [p0, p1, pf, bk] = tia.colours;
     std::memset(row + first, bk, static_cast<std::size_t>(count));
     if (on == 0) return;
     // Which columns have the colours of P0, P1 and the playfield.
-    const Columns zero = at[Tia::kP0] | at[Tia::kM0];
-    const Columns one = at[Tia::kP1] | at[Tia::kM1];
+    const Columns zero = at_[Tia::kP0] | at_[Tia::kM0];
+    const Columns one = at_[Tia::kP1] | at_[Tia::kM1];
     const bool score = (tia.ctrlpf & 2) != 0;
     const Columns left_half = Columns::before(Tia::kWidth / 2);
     Columns of_p0;
     Columns of_p1;
     Columns of_pf;
     if ((tia.ctrlpf & 4) != 0 && !(score && on == Tia::kHasPlayfield)) {  // PF has priority.
-      of_pf = at[kPlayfield] | at[Tia::kBall];
+      of_pf = at_[kPlayfield] | at_[Tia::kBall];
       of_p0 = zero & ~of_pf;
       of_p1 = one & ~(of_pf | zero);
     } else if (score) {
-      of_p0 = zero | (at[kPlayfield] & left_half);
-      of_p1 = (one | (at[kPlayfield] & ~left_half)) & ~of_p0;
-      of_pf = at[Tia::kBall] & ~(of_p0 | of_p1);
+      of_p0 = zero | (at_[kPlayfield] & left_half);
+      of_p1 = (one | (at_[kPlayfield] & ~left_half)) & ~of_p0;
+      of_pf = at_[Tia::kBall] & ~(of_p0 | of_p1);
     } else {
       of_p0 = zero;
       of_p1 = one & ~zero;
-      of_pf = (at[kPlayfield] | at[Tia::kBall]) & ~(zero | one);
+      of_pf = (at_[kPlayfield] | at_[Tia::kBall]) & ~(zero | one);
     }
     const Colours change{eight(p0) ^ eight(bk), eight(p1) ^ eight(bk), eight(pf) ^ eight(bk)};
     of_p0 = of_p0 & span;
     of_p1 = of_p1 & span;
     of_pf = of_pf & span;
-    recolour(row, of_p0.left, of_p1.left, of_pf.left, change);
-    recolour(row + 64, of_p0.middle, of_p1.middle, of_pf.middle, change);
-    recolour(row + 128, of_p0.right, of_p1.right, of_pf.right, change);
+    fill(row, of_p0.left, of_p1.left, of_pf.left, change);
+    fill(row + 64, of_p0.middle, of_p1.middle, of_pf.middle, change);
+    fill(row + 128, of_p0.right, of_p1.right, of_pf.right, change);
   }
 
   /// What to XOR a background pixel with, eight at a time.
@@ -248,8 +326,8 @@ struct SpanPainter {
   };
 
   /// Eight pixels at a time, where there are any that are not background.
-  static void recolour(std::uint8_t* pixels, std::uint64_t p0, std::uint64_t p1, std::uint64_t pf,
-                       const Colours& change) noexcept {
+  static void fill(std::uint8_t* pixels, std::uint64_t p0, std::uint64_t p1, std::uint64_t pf,
+                   const Colours& change) noexcept {
     std::uint64_t left = p0 | p1 | pf;
     while (left != 0) {
       const auto first = static_cast<unsigned>(std::countr_zero(left)) & ~7U;
@@ -266,6 +344,16 @@ struct SpanPainter {
   static constexpr std::uint64_t eight(std::uint8_t colour) noexcept {
     return colour * 0x0101010101010101U;
   }
+
+  std::uint8_t* frame_;
+  const std::uint8_t* whole_line_ = nullptr;  ///< The last one drawn in one piece, if still true.
+  bool collisions_ = false;
+  bool combed_ = false;  ///< It was, afterwards.
+  Tia::Things on_ = 0;
+  std::array<std::uint64_t, 6> keys_{};  ///< What `at_` was made from, by object; 0: it is off.
+  std::array<Columns, 6> at_{};          ///< By object, then the playfield.
+  std::array<std::uint8_t, 4> colours_{};
+  int priority_ = -1;
 };
 
 }  // namespace fastrl::envs::atari

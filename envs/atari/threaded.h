@@ -33,20 +33,22 @@
 
 namespace fastrl::envs::atari {
 
-/// The accesses to the TIA of one frame, in order: 18 bits of cycle, 6 of register, 8 of value.
-struct TiaLog {
-  static constexpr std::size_t kSize = 3072;
-  static constexpr std::uint32_t kMaxCycle = (1U << 18U) - 1;
+/// An access to the TIA: 18 bits of cycle, 6 of register, 8 of value.
+struct TiaAccess {
   static constexpr std::uint8_t kRead = 0x3F;     ///< In place of a register.
   static constexpr std::uint8_t kNothing = 0x3E;  ///< A write that changes no register.
 
-  std::array<std::uint32_t, kSize> entries{};
-  std::uint32_t length = 0;
+  std::uint32_t bits;
 
-  /// A few accesses more fit: those of the instruction that is running.
-  [[nodiscard]] bool full() const noexcept { return length + 8 > kSize; }
-  void add(std::uint32_t cycle, int reg, std::uint8_t value) noexcept {
-    entries[length++] = (cycle << 14U) | (static_cast<std::uint32_t>(reg) << 8U) | value;
+  static constexpr TiaAccess make(std::uint32_t cycle, int reg, std::uint8_t value) noexcept {
+    return {(cycle << 14U) | (static_cast<std::uint32_t>(reg) << 8U) | value};
+  }
+  [[nodiscard]] constexpr std::uint32_t cycle() const noexcept { return bits >> 14U; }
+  [[nodiscard]] constexpr int reg() const noexcept {
+    return static_cast<int>((bits >> 8U) & 0x3FU);
+  }
+  [[nodiscard]] constexpr std::uint8_t value() const noexcept {
+    return static_cast<std::uint8_t>(bits);
   }
 };
 
@@ -61,6 +63,10 @@ struct Threaded {
   /// Looked at in jumps; no more than 4,096 instructions are in a row, and none takes one cycle, so
   /// that what runs in the end has run no more than 25,000 of them.
   static constexpr std::uint32_t kDeadline = 40000;
+  /// Accesses after which a read gives up. Between two writes of handlers are three cycles or more.
+  static constexpr std::size_t kMaxReads = 8192;
+  static constexpr std::uint16_t kUnkept = 0x100;
+  static constexpr std::size_t kMaxAccesses = kMaxReads + kDeadline / 3 + 4096;
 
   Riot riot;
   std::uint32_t nz = 1;  ///< Zero if the low byte is; negative if bit 7 or 15 is set.
@@ -81,8 +87,9 @@ struct Threaded {
   std::array<const Instruction*, 8> code{};
   std::array<const std::uint8_t*, 8> bytes{};
   std::array<std::uint8_t, 4> mapped{0xFF};  ///< The banks that these are for.
-  std::array<Instruction, 4> in_ram{};       ///< An instruction read from memory.
-  TiaLog* log = nullptr;
+  std::array<Instruction, 4> in_ram{};       ///< An instruction read from memory, and what follows.
+  std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read,
+  std::array<Instruction, 128> ram_code{};     ///< and what they are.
   Host* host = nullptr;
   const Rom* rom = nullptr;
 
@@ -90,12 +97,19 @@ struct Threaded {
   Clock frame_start = 0;
   Clock vsync_end = Tia::kNever;
   std::uint8_t vblank = 0;
+  std::array<std::uint16_t, 64> kept{};  ///< What was last written, or kUnkept.
+  bool differs0 = true;                  ///< GRP1 would copy a GRP0 that it has not copied yet.
+  bool differs1 = true;                  ///< And GRP0 a GRP1.
+  TiaAccess touched{0};                  ///< The last access that was not written down, if any.
   bool dumping = false;
   std::int32_t dump_ended = 0;
 
   M6507 cpu;  ///< Up to date at the start, at the end and in plain steps.
   Cart cart;
   std::uint32_t cycle = 0;  ///< As `cpu`.
+
+  std::uint32_t num_accesses = 0;
+  std::array<TiaAccess, kMaxAccesses> accesses;  // Not initialised: only num_accesses of them are.
 
 #ifndef FASTRL_TAIL_CALLS
   // Between two handlers.
@@ -108,6 +122,7 @@ struct Threaded {
   /// Runs until the frame ends or it has to be given up.
   Stop run() noexcept {
     stop = Stop::kNot;
+    kept.fill(kUnkept);
     resume(*this);
 #ifndef FASTRL_TAIL_CALLS
     while (stop == Stop::kNot) {
@@ -267,13 +282,113 @@ struct Threaded {
   }
 
   // ---- the TIA ----------------------------------------------------------------------------------
-  /// Returns the cycle after the write.
+  /// A write by a plain step. Returns the cycle after it.
   std::uint32_t write_tia(int a, std::uint8_t value, std::uint32_t now) noexcept {
     const int reg = a & 0x3F;
-    log->add(now, reg > Tia::CXCLR ? TiaLog::kNothing : reg, value);
+    forget_kept(reg);
+    record(now, reg > Tia::CXCLR ? TiaAccess::kNothing : reg, value);
     if (now > last_cycle) end_frame(value);
-    if (log->full()) stop = Stop::kGaveUp;
     return reg <= Tia::WSYNC ? synchronise(reg, value, now) : now;
+  }
+
+  /// A write by a handler; what changes nothing is not written down.
+  std::uint32_t store_tia(int reg, std::uint8_t value, std::uint32_t now) noexcept {
+    const bool late = now > last_cycle;
+    switch (reg) {
+      case Tia::VSYNC:
+        record_end(now, reg, value);
+        break;
+      case Tia::VBLANK:
+        if (value == vblank && !late) {
+          touch(now, reg);
+          return now;
+        }
+        record(now, reg, value);
+        break;
+      case Tia::GRP0:
+        if (value == kept[Tia::GRP0] && !differs1) {
+          touch(now, reg);
+        } else {
+          differs0 = differs0 || value != kept[Tia::GRP0];
+          differs1 = false;
+          kept[Tia::GRP0] = value;
+          record(now, reg, value);
+        }
+        break;
+      case Tia::GRP1:
+        if (value == kept[Tia::GRP1] && !differs0) {
+          touch(now, reg);
+        } else {
+          differs1 = differs1 || value != kept[Tia::GRP1];
+          differs0 = false;
+          kept[Tia::GRP1] = value;
+          record(now, reg, value);
+        }
+        break;
+      case Tia::ENABL:
+        if (value == kept[Tia::ENABL]) {
+          touch(now, reg);
+        } else {
+          differs0 = true;  // GRP1 has something to do for the ball.
+          kept[Tia::ENABL] = value;
+          record(now, reg, value);
+        }
+        break;
+      case Tia::NUSIZ0:
+      case Tia::NUSIZ1:
+      case Tia::CTRLPF:
+      case Tia::RESP0:
+      case Tia::RESP1:
+      case Tia::RESM0:
+      case Tia::RESM1:
+      case Tia::RESBL:
+      case Tia::RESMP0:
+      case Tia::RESMP1:
+      case Tia::HMOVE:
+      case Tia::CXCLR:
+        record(now, reg, value);
+        break;
+      case Tia::HMCLR:
+        forget_kept(reg);
+        record(now, reg, value);
+        break;
+      default:
+        if (is_kept(reg)) return keep(reg, value, now);
+        touch(now, reg);  // WSYNC, RSYNC, sound, nothing.
+        break;
+    }
+    if (late) [[unlikely]] {
+      record_end(now, TiaAccess::kNothing, 0);
+      end_frame(value);
+    }
+    return reg <= Tia::WSYNC ? synchronise(reg, value, now) : now;
+  }
+
+  /// A write to a register that is_kept.
+  std::uint32_t keep(int reg, std::uint8_t value, std::uint32_t now) noexcept {
+    auto& old = kept[static_cast<std::size_t>(reg)];
+    if (old == value) {
+      touch(now, reg);
+    } else {
+      old = value;
+      record(now, reg, value);
+    }
+    if (now > last_cycle) [[unlikely]] {
+      record_end(now, TiaAccess::kNothing, 0);
+      end_frame(value);
+    }
+    return now;
+  }
+
+  /// Writes that are not known any more to change nothing.
+  void forget_kept(int reg) noexcept {
+    if (reg == Tia::HMCLR) {
+      for (int hm = Tia::HMP0; hm <= Tia::HMBL; ++hm) kept[static_cast<std::size_t>(hm)] = kUnkept;
+    } else {
+      kept[static_cast<std::size_t>(reg)] = kUnkept;
+    }
+    differs0 = true;
+    differs1 = true;
   }
 
   std::uint32_t synchronise(int reg, std::uint8_t value, std::uint32_t now) noexcept {
@@ -303,13 +418,29 @@ struct Threaded {
 
   void end_frame(std::uint8_t value) noexcept {
     bus = value;
-    if (stop == Stop::kNot) stop = Stop::kFrameEnd;
+    stop = Stop::kFrameEnd;
+  }
+
+  void record(std::uint32_t now, int reg, std::uint8_t value) noexcept {
+    accesses[num_accesses++] = TiaAccess::make(now, reg, value);
+  }
+
+  /// An access that changes nothing made the picture up to its clock all the same. That can be told
+  /// from the last one before the end of a frame, so that one is kept.
+  void touch(std::uint32_t now, int reg) noexcept {
+    touched = TiaAccess::make(now, TiaAccess::kRead, static_cast<std::uint8_t>(reg));
+  }
+
+  void record_end(std::uint32_t now, int reg, std::uint8_t value) noexcept {
+    if (touched.bits != 0) accesses[num_accesses++] = touched;
+    touched.bits = 0;
+    record(now, reg, value);
   }
 
   std::uint8_t read_tia(int a, std::uint32_t now, std::uint8_t before) noexcept {
     const std::uint8_t value = host->read_tia(*this, a, now, before);
-    log->add(now, TiaLog::kRead, 0);
-    if (log->full()) stop = Stop::kGaveUp;
+    record(now, TiaAccess::kRead, TiaAccess::kNothing);
+    if (num_accesses > kMaxReads) stop = Stop::kGaveUp;
     return value;
   }
 
@@ -327,11 +458,12 @@ struct Threaded {
 #endif
   }
 
-  /// The frame has ended after the instruction before `next`.
-  static void leave(Threaded& t, int next, std::uint32_t cycle, const Live& r) noexcept {
+  /// The frame has ended with the instruction at `at`.
+  [[gnu::noinline]] static void leave(Threaded& t, const Instruction* at, std::uint32_t cycle,
+                                      std::uint32_t a, std::uint32_t x, std::uint32_t y) noexcept {
     t.last_was_read = false;
     t.cycle = cycle;
-    t.store(r, next);
+    t.store(t.live(a, x, y), t.page | at->next);
   }
 
   void store(const Live& r, int next) noexcept {
@@ -364,8 +496,18 @@ struct Threaded {
   /// that a handler can run. What follows it leads back to `handle` of Place::kUnknown.
   const Instruction* code_in_ram(int pc) noexcept {
     if (!address::is_ram(pc) || !address::is_ram(pc + 2)) return nullptr;
-    const auto byte = [&](int k) { return riot.ram[static_cast<std::size_t>((pc + k) & 0x7F)]; };
-    in_ram[0] = instruction_at(pc & 0xFFF, byte(0), byte(1), byte(2), plain);
+    const auto byte = [&](int k) {
+      return std::uint32_t{riot.ram[static_cast<std::size_t>((pc + k) & 0x7F)]};
+    };
+    const auto low = [](std::uint32_t value) { return static_cast<std::uint8_t>(value); };
+    const std::uint32_t mirror = (static_cast<std::uint32_t>(pc) >> 8U) & 0xFU;
+    const std::uint32_t bytes_there = byte(0) | byte(1) << 8U | byte(2) << 16U | mirror << 24U;
+    const auto at = static_cast<std::size_t>(pc & 0x7F);
+    if (ram_bytes[at] != bytes_there || bytes_there == 0) {
+      ram_bytes[at] = bytes_there;
+      ram_code[at] = instruction_at(pc & 0xFFF, low(byte(0)), low(byte(1)), low(byte(2)), plain);
+    }
+    in_ram[0] = ram_code[at];
     const int place = in_ram[0].handler >> 8;
     if (place == static_cast<int>(Place::kUnknown) || in_ram[0].jump != 0) return nullptr;
     const auto length = static_cast<std::size_t>(length_of(kOpcodes[byte(0)].form));
@@ -376,13 +518,17 @@ struct Threaded {
   void plain_step() noexcept {
     Wires wires{*this};
     cpu.step(wires);
-    if (cpu.jammed || cycle >= kDeadline) stop = Stop::kGaveUp;
+    if (cpu.jammed || cycle >= kDeadline || num_accesses > kMaxReads) stop = Stop::kGaveUp;
   }
 
-  /// One plain step instead of a handler.
-  static void step_plainly(Threaded& t, int pc, std::uint32_t cycle, const Live& r) noexcept {
+  /// One plain step instead of the handler of `at`, which has changed nothing yet.
+  [[gnu::noinline]] static void step_plainly(Threaded& t, const Instruction* at,
+                                             std::uint32_t cycle, std::uint32_t a, std::uint32_t x,
+                                             std::uint32_t y) noexcept {
+    const bool unknown = at->handler == handler_of(Place::kUnknown, 0);
+    const int length = unknown ? 0 : length_of(kOpcodes[at->handler & 0xFFU].form);
     t.cycle = cycle;
-    t.store(r, pc);
+    t.store(t.live(a, x, y), t.page | (at->next - length));
     t.plain_step();
     if (t.stop != Stop::kNot) return;
     return resume(t);
@@ -429,17 +575,18 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
   constexpr Form kForm = kOpcode.form;
   constexpr Access kAccess = access_of(kOperation);
   constexpr int kLength = length_of(kForm);
+  if (a > 0xFF || x > 0xFF || y > 0xFF) __builtin_unreachable();
   Live r = t.live(a, x, y);
   if constexpr (kPlace == Place::kUnknown) {
     const int pc = t.page | at->next;
     const Instruction* next = t.code_in_ram(pc);
-    if (next != nullptr) return go(t, next, cycle, r.a, r.x, r.y);
-    return step_plainly(t, pc, cycle, r);
+    if (next != nullptr) return go(t, next, cycle, a, x, y);
+    return step_plainly(t, at, cycle, a, x, y);
   } else {
     const std::uint32_t start = cycle;
     // Nothing was changed yet: let the plain processor do it.
     const auto plainly = [&]() __attribute__((always_inline)) {
-      return step_plainly(t, t.page | (at->next - kLength), start, t.live(a, x, y));
+      return step_plainly(t, at, start, a, x, y);
     };
     cycle += kOpcode.cycles;
     std::uint8_t value = 0;
@@ -499,9 +646,9 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         t.riot.ram[address & 0x7F] = value;
       } else {  // Games point the stack at ENABL and below to write fast.
         t.last_was_read = true;
-        cycle = t.write_tia(address, value, cycle);
+        cycle = t.store_tia(address & 0x3F, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
-          return leave(t, t.page | at->next, cycle, r);
+          return leave(t, at, cycle, r.a, r.x, r.y);
       }
     } else if constexpr (kForm == Form::kPull) {
       if (r.sp == 0x7F || r.sp == 0xFF) return plainly();
@@ -524,7 +671,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       cycle += ((operand ^ address) & 0xFF00) != 0 ? 1 : 0;
       value = t.plain_byte(address);
       operate();
-    } else if constexpr (kPlace == Place::kTia || kPlace == Place::kSync) {
+    } else if constexpr (kPlace == Place::kTia || kPlace == Place::kKept) {
       if constexpr (kAccess == Access::kRead) {
         const int before = kForm == Form::kZeroPage ? operand : operand >> 8;
         value = t.read_tia(operand, cycle, static_cast<std::uint8_t>(before));
@@ -533,18 +680,11 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         operate();
       } else if constexpr (kAccess == Access::kWrite) {
         operate();
-        const int reg = operand & 0x3F;
-        t.log->add(cycle, reg > Tia::CXCLR ? TiaLog::kNothing : reg, value);
-        if (cycle > t.last_cycle) [[unlikely]]
-          t.end_frame(value);
-        if (t.log->full()) [[unlikely]]
-          t.stop = Stop::kGaveUp;
-        if constexpr (kPlace == Place::kSync) {
-          t.last_was_read = true;
-          cycle = t.synchronise(reg, value, cycle);
-        }
+        t.last_was_read = true;
+        cycle = kPlace == Place::kKept ? t.keep(operand & 0x3F, value, cycle)
+                                       : t.store_tia(operand & 0x3F, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
-          return leave(t, t.page | at->next, cycle, r);
+          return leave(t, at, cycle, r.a, r.x, r.y);
       }
     } else if constexpr (kPlace == Place::kPort) {
       if constexpr (kAccess == Access::kRead) {
@@ -561,9 +701,14 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       } else if constexpr (kAccess == Access::kWrite) {
         operate();
         t.last_was_read = true;
-        cycle = t.write_tia(address, value, cycle);
+        cycle = t.store_tia(address & 0x3F, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
-          return leave(t, t.page | at->next, cycle, r);
+          return leave(t, at, cycle, r.a, r.x, r.y);
+      } else if constexpr (kAccess == Access::kRead) {
+        value = t.read_tia(address, cycle, static_cast<std::uint8_t>(operand));
+        if (t.stop != Stop::kNot) [[unlikely]]
+          return;
+        operate();
       } else {
         return plainly();
       }
@@ -594,9 +739,9 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         } else if (kAccess == Access::kWrite && address::is_tia(address)) {
           operate();
           t.last_was_read = true;
-          cycle = t.write_tia(address, value, cycle);
+          cycle = t.store_tia(address & 0x3F, value, cycle);
           if (t.stop != Stop::kNot) [[unlikely]]
-            return leave(t, t.page | at->next, cycle, r);
+            return leave(t, at, cycle, r.a, r.x, r.y);
         } else {
           return plainly();
         }

@@ -351,8 +351,12 @@ struct Tia {
       case HMCLR:
         return true;
       case NUSIZ0:
+        return value == nusiz[0] && !players[0].first_copy_hidden && !stars_on &&
+               missile0 == Missile0::kNormal;
       case NUSIZ1:
+        return value == nusiz[1] && !players[1].first_copy_hidden;
       case CTRLPF:
+        return value == ctrlpf && mirror_right_half == ((value & 1) != 0);
       case RESP0:
       case RESP1:
       case RESM0:
@@ -691,7 +695,7 @@ struct Tia {
   }
 
   /// Columns to the right that an object moves, for an HMOVE at a cycle of the line.
-  static constexpr int motion(int cycle, int nibble) noexcept {
+  static constexpr int motion_at(int cycle, int nibble) noexcept {
     // An HMOVE inside the blank stops early, one behind the picture starts late.
     constexpr std::array<int, 17> kLeast{-6, -5, -5, -4, -3, -2, -2, -1, 0, 1, 1, 2, 3, 4, 4, 5, 6};
     constexpr std::array<int, 20> kLate{6,  5,  4,  4,  3,  2,  1,  1,  0,  -1,
@@ -703,10 +707,24 @@ struct Tia {
     return std::min(0, base + kLate[static_cast<std::size_t>(cycle - 55)]);
   }
 
+  using Motions = std::array<std::array<std::int8_t, 16>, 76>;
+  static constexpr Motions motions_at() noexcept {
+    Motions table{};
+    for (int cycle = 0; cycle < 76; ++cycle) {
+      for (int nibble = 0; nibble < 16; ++nibble) {
+        table[static_cast<std::size_t>(cycle)][static_cast<std::size_t>(nibble)] =
+            static_cast<std::int8_t>(motion_at(cycle, nibble));
+      }
+    }
+    return table;
+  }
+
   void move(int cycle, Clock now) noexcept {
     if (hmove_blanks && (cycle <= 20 || cycle == 75)) comb_pending = true;
+    static constexpr Motions kMotions = motions_at();
+    const auto& columns = kMotions[static_cast<std::size_t>(cycle)];
     for (std::size_t object = 0; object < positions.size(); ++object) {
-      shift(object, motion(cycle, motions[object]));
+      shift(object, columns[motions[object] & 15U]);
     }
     for (Player& player : players) player.first_copy_hidden = false;
     missile0 = Missile0::kNormal;

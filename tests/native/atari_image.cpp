@@ -33,6 +33,16 @@ Bytes rgb(bool pal, const Bytes& screen) {
   return out;
 }
 
+/// The maximum of the greys of two screens, made in one go.
+Bytes grey_maximum(bool pal, const Bytes& screen, const Bytes& other) {
+  if (screen.size() != other.size()) throw std::invalid_argument("two sizes");
+  const Bytes other_grey = grey(pal, other);
+  Bytes out({screen.shape(0), screen.shape(1)});
+  to_grey_max(pal ? kPalPalette : kNtscPalette, span_of(screen), other.data(), other_grey.data(),
+              out.mutable_data());
+  return out;
+}
+
 Bytes maximum(const Bytes& a, const Bytes& b) {
   if (a.size() != b.size()) throw std::invalid_argument("two sizes");
   Bytes out(std::vector<py::ssize_t>(a.shape(), a.shape() + a.ndim()), a.data());
@@ -62,6 +72,7 @@ Bytes resized(const Bytes& image, int height, int width, bool plain) {
 PYBIND11_MODULE(atari_image, module) {
   module.def("grey", grey, py::arg("pal"), py::arg("screen"));
   module.def("rgb", rgb, py::arg("pal"), py::arg("screen"));
+  module.def("grey_maximum", grey_maximum, py::arg("pal"), py::arg("screen"), py::arg("other"));
   module.def("maximum", maximum, py::arg("a"), py::arg("b"));
   module.def("resized", resized, py::arg("image"), py::arg("height"), py::arg("width"),
              py::arg("plain"));

@@ -4,6 +4,8 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -16,6 +18,7 @@
 #include <vector>
 
 #include "csrc/core/hash.h"
+#include "envs/atari/atari_env.h"
 #include "envs/catch/catch.h"
 #include "envs/minatar/asterix.h"
 #include "envs/minatar/breakout.h"
@@ -67,6 +70,68 @@ struct Awkward {
   }
 };
 
+/// Counts, up to a limit that all share, the strength of its actions; keeps what it counted in its
+/// memory. Every third step loses a life. Environments begin with their index.
+struct Counter {
+  struct Shared {
+    int depth = 4;  ///< Counts that are remembered.
+    int limit = 200;
+
+    [[nodiscard]] int num_actions() const noexcept { return 2; }
+    [[nodiscard]] int obs_high() const noexcept { return 255; }
+    [[nodiscard]] std::vector<int> obs_shape() const { return {depth}; }
+    [[nodiscard]] std::size_t memory_size() const noexcept {
+      return static_cast<std::size_t>(depth);
+    }
+    [[nodiscard]] std::size_t scratch_size() const noexcept { return 1; }
+    [[nodiscard]] std::vector<std::array<float, 2>> action_bounds() const { return {{0.0F, 9.0F}}; }
+    [[nodiscard]] Action action_of(std::span<const float> values) const noexcept {
+      return {.number = 1, .strength = values[0]};
+    }
+  };
+  static constexpr std::array<const char*, 2> kInfo{"count", "resets"};
+  static constexpr std::uint64_t kMaxSeed = 100;
+  static constexpr int kFrameWidth = 2;
+
+  int count = 0;
+  int steps = 0;
+  int resets = 0;
+  int next_start = 0;
+
+  Counter(const Shared& /*shared*/, int index, std::uint64_t /*seed*/) noexcept
+      : next_start(index) {}
+
+  void seed(std::uint64_t value) noexcept { next_start = static_cast<int>(value); }
+  void reset(const Lent<Shared>& lent) noexcept {
+    count = next_start;
+    steps = 0;
+    ++resets;
+    std::ranges::fill(lent.memory, std::uint8_t{0});
+  }
+  GameTransition step(const Lent<Shared>& lent, Action action) noexcept {
+    lent.scratch[0] = action.number == 0 ? 1.0F : action.strength;
+    count += static_cast<int>(lent.scratch[0]);
+    lent.memory[static_cast<std::size_t>(steps % lent.shared.depth)] =
+        static_cast<std::uint8_t>(count);
+    const bool lost_life = ++steps % 3 == 0;
+    const bool over = count >= lent.shared.limit;
+    return {.told = {.reward = 1.0F, .terminated = over || lost_life},
+            .raw_reward = lent.scratch[0],
+            .game_over = over};
+  }
+  void observe(const Lent<Shared>& lent, std::span<std::uint8_t> obs) const noexcept {
+    std::ranges::copy(lent.memory, obs.begin());
+  }
+  [[nodiscard]] std::array<std::int32_t, 2> info() const noexcept { return {count, resets}; }
+  [[nodiscard]] int frame_height(const Lent<Shared>& lent) const noexcept {
+    return lent.shared.depth;
+  }
+  void render(const Lent<Shared>& /*lent*/, std::span<std::uint8_t> rgb) const noexcept {
+    std::ranges::fill(rgb, static_cast<std::uint8_t>(count));
+  }
+};
+static_assert(HostedEnv<Counter> && !PoolableEnv<Counter> && !HostedEnv<envs::Catch>);
+
 PoolConfig config(int num_envs, int batch_size, int num_threads,
                   Autoreset autoreset = Autoreset::kNextStep) {
   PoolConfig made;
@@ -79,8 +144,8 @@ PoolConfig config(int num_envs, int batch_size, int num_threads,
   return made;
 }
 
-std::vector<std::int64_t> same(int count, std::int64_t value) {
-  return std::vector<std::int64_t>(static_cast<std::size_t>(count), value);
+std::vector<Action> same(int count, std::int64_t number) {
+  return std::vector<Action>(static_cast<std::size_t>(count), Action{.number = number});
 }
 
 std::vector<std::int64_t> ids_of(const Batch& batch) {
@@ -113,8 +178,8 @@ std::vector<std::vector<std::uint64_t>> play(const PoolConfig& how, int num_step
   if (pool.synchronous()) {
     record(*pool.reset(seeds(n), {}, {}, kNever));
     for (int t = 0; t < num_steps; ++t) {
-      std::vector<std::int64_t> actions;
-      for (int env = 0; env < n; ++env) actions.push_back(policy(env, t));
+      std::vector<Action> actions;
+      for (int env = 0; env < n; ++env) actions.push_back({.number = policy(env, t)});
       record(*pool.step(actions, {}, kNever));
     }
     return history;
@@ -123,9 +188,9 @@ std::vector<std::vector<std::uint64_t>> play(const PoolConfig& how, int num_step
   for (bool busy = true; busy;) {
     const BatchPtr batch = pool.recv(30.0, kNever);
     record(*batch);
-    std::vector<std::int64_t> actions;
+    std::vector<Action> actions;
     for (const std::int64_t env : ids_of(*batch)) {
-      actions.push_back(policy(env, steps[static_cast<std::size_t>(env)]++));
+      actions.push_back({.number = policy(env, steps[static_cast<std::size_t>(env)]++)});
     }
     pool.send(actions, ids_of(*batch), {});
     busy = false;
@@ -146,8 +211,8 @@ void results_do_not_depend_on_threads_or_batch_size() {
 void a_throwing_env_raises_in_step() {
   Pool<Awkward> pool(config(8, 0, 4), {});
   static_cast<void>(pool.reset({}, {}, {}, kNever));
-  std::vector<std::int64_t> actions = same(8, 0);
-  actions[5] = 1;
+  std::vector<Action> actions = same(8, 0);
+  actions[5].number = 1;
   for (int i = 0; i < 50; ++i) {
     CHECK(raised<std::runtime_error>([&] { static_cast<void>(pool.step(actions, {}, kNever)); }) ==
           "the game broke");
@@ -200,7 +265,7 @@ void an_interrupt_stops_recv_and_loses_nothing() {
 void an_interrupt_of_step_waits_for_the_workers() {
   Pool<Awkward> pool(config(8, 0, 2), {});
   static_cast<void>(pool.reset({}, {}, {}, kNever));
-  std::vector<std::int64_t> actions = same(8, 2);
+  const std::vector<Action> actions = same(8, 2);
   const AnyPool::Interrupt stop = [] { throw std::logic_error("ctrl-c"); };
   try {
     static_cast<void>(pool.step(actions, {}, stop));
@@ -316,6 +381,69 @@ void a_damaged_snapshot_is_refused() {
   CHECK(pool.get_state({}) == state);
 }
 
+void a_hosted_game_has_shapes_memory_and_infos_of_its_own() {
+  Pool<Counter> pool(config(3, 0, 2), {.depth = 7});
+  CHECK(pool.obs_shape() == std::vector<int>{7} && pool.max_seed() == 100);
+  CHECK((pool.info_names() == std::vector<std::string>{"count", "resets"}));
+  static_cast<void>(pool.reset({}, {}, {}, kNever));
+  const BatchPtr batch = pool.step(same(3, 0), {}, kNever);
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(batch->to.obs[7 * i] == i + 1 && batch->to.obs[7 * i + 1] == 0);
+    CHECK(batch->columns[i] == static_cast<int>(i) + 1 && batch->columns[3 + i] == 1);
+  }
+  const std::vector<Frame> frames = pool.render();
+  CHECK(frames.size() == 3 && frames[2].height == 7 && frames[2].width == 2);
+  CHECK(frames[2].rgb == std::vector<std::uint8_t>(7 * 2 * 3, 3));
+}
+
+void strength_reaches_the_game_in_every_mode() {
+  for (const int batch_size : {0, 1}) {
+    Pool<Counter> pool(config(2, batch_size, 2), {});
+    pool.async_reset({}, kNever);
+    for (int t = 0; t < 9; ++t) {
+      const BatchPtr batch = pool.recv(30.0, kNever);
+      std::vector<Action> actions;
+      for (std::size_t i = 0; i < batch->size; ++i) {
+        const std::array<float, 1> values{static_cast<float>(batch->env_id[i]) + 2.0F};
+        actions.push_back(pool.action_of(values));
+        if (batch->episode_length[i] != 0) CHECK(batch->raw_reward[i] == values[0]);
+      }
+      pool.send(actions, ids_of(*batch), {});
+    }
+  }
+}
+
+void a_lost_life_ends_no_game() {
+  for (const Autoreset mode : {Autoreset::kNextStep, Autoreset::kSameStep, Autoreset::kDisabled}) {
+    Pool<Counter> pool(config(1, 0, 1, mode), {.depth = 2, .limit = 5});
+    static_cast<void>(pool.reset(std::vector<std::uint64_t>{0}, {}, {}, kNever));
+    for (int t = 1; t <= 5; ++t) {
+      const BatchPtr batch = pool.step(same(1, 0), {}, kNever);
+      const bool over = t == 5;
+      CHECK(batch->to.terminated[0] == (over || t == 3 ? 1 : 0) && batch->game_over[0] == over);
+      const bool ended_here = mode == Autoreset::kSameStep && over;
+      CHECK(batch->episode_length[0] == (ended_here ? 0 : t));
+      if (mode == Autoreset::kSameStep) {
+        CHECK(batch->num_ended == (over || t == 3 ? 1 : 0));
+        if (t >= 3 && t != 4) CHECK(batch->final_length[0] == t && batch->final_columns[0] == t);
+        CHECK(batch->columns[1] == (over ? 2 : 1));
+      }
+    }
+  }
+}
+
+void memory_is_part_of_a_snapshot() {
+  Pool<Counter> pool(config(3, 0, 2), {});
+  static_cast<void>(pool.reset({}, {}, {}, kNever));
+  static_cast<void>(pool.step(same(3, 0), {}, kNever));
+  const std::vector<std::byte> state = pool.get_state(std::vector<std::int64_t>{2});
+  Pool<Counter> other(config(3, 0, 2), {});
+  static_cast<void>(other.reset({}, {}, {}, kNever));
+  other.set_state(state, {});
+  const BatchPtr batch = other.step(same(3, 0), {}, kNever);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(batch->obs[4 * i] == 3 && batch->obs[4 * i + 1] == 4);
+}
+
 template <Env Game>
 void play_at_random() {
   Pool<Game> pool(config(16, 0, 2, Autoreset::kSameStep), Game{});
@@ -323,8 +451,8 @@ void play_at_random() {
   Rng rng(1);
   std::size_t num_ended = 0;
   for (int t = 0; t < 3000; ++t) {
-    std::vector<std::int64_t> actions = same(16, 0);
-    for (std::int64_t& action : actions) action = rng.below(Game::kNumActions);
+    std::vector<Action> actions = same(16, 0);
+    for (Action& action : actions) action.number = rng.below(Game::kNumActions);
     num_ended += pool.step(actions, {}, kNever)->num_ended;
   }
   CHECK(num_ended > 0);
@@ -338,6 +466,46 @@ void every_game_is_clean_under_the_sanitizers() {
   play_at_random<Seaquest>();
   play_at_random<SpaceInvaders>();
   play_at_random<MinimalActions<Breakout>>();
+}
+
+/// A cartridge of our own: bars of colour that roll, a new picture every frame.
+envs::atari::Cartridge rolling_bars() {
+  constexpr std::array<std::uint8_t, 31> kProgram{
+      0x18, 0xA9, 0x02, 0x85, 0x00, 0x85, 0x02, 0x85, 0x02, 0x85,
+      0x02, 0xA9, 0x00, 0x85, 0x00, 0xA4, 0x80, 0xA2, 0xE6,  // After VSYNC: LDY $80, LDX #230
+      0x85, 0x02, 0x84, 0x09, 0xC8, 0xCA, 0xD0, 0xF8,        // WSYNC, STY COLUBK, INY, DEX, BNE
+      0xE6, 0x80, 0x90, 0xE1};                               // INC $80, BCC the start
+  std::vector<std::uint8_t> image(4096);
+  std::ranges::copy(kProgram, image.begin());
+  image[0xFFC] = 0x00;
+  image[0xFFD] = 0xF0;
+  return {.game = envs::atari::Game::kAmidar, .image = std::move(image)};
+}
+
+void an_atari_game_is_clean_under_the_sanitizers() {
+  using namespace envs::atari;
+  const auto history = [](int num_threads) {
+    const AtariEnvOptions options{.max_num_frames_per_episode = 14, .noop_max = 2};
+    std::vector<Cartridge> cartridges{rolling_bars(), rolling_bars()};
+    Pool<AtariEnv<PlainAtari>> pool(
+        config(3, 0, num_threads, Autoreset::kSameStep),
+        AtariShared<PlainAtari>(options, {0, 1, 2}, std::move(cartridges)));
+    static_cast<void>(pool.reset(seeds(3), {}, {}, kNever));
+    const std::vector<std::byte> state = pool.get_state({});
+    std::vector<std::uint8_t> first;
+    std::vector<std::uint8_t> second;
+    for (std::vector<std::uint8_t>* played : {&first, &second}) {
+      pool.set_state(state, {});
+      for (int t = 0; t < 5; ++t) {
+        const BatchPtr batch = pool.step(same(3, t % 3), {}, kNever);
+        played->insert(played->end(), batch->obs.begin(), batch->obs.end());
+      }
+    }
+    CHECK(first == second && pool.render().size() == 3);
+    CHECK(std::ranges::count(first, first.front()) < static_cast<std::ptrdiff_t>(first.size()));
+    return first;
+  };
+  CHECK(history(1) == history(3));
 }
 
 void a_fork_leaves_the_child_a_pool_it_can_only_drop() {
@@ -378,7 +546,12 @@ int main() {
       TEST(every_mode_resets_as_it_says),
       TEST(a_snapshot_replays),
       TEST(a_damaged_snapshot_is_refused),
+      TEST(a_hosted_game_has_shapes_memory_and_infos_of_its_own),
+      TEST(strength_reaches_the_game_in_every_mode),
+      TEST(a_lost_life_ends_no_game),
+      TEST(memory_is_part_of_a_snapshot),
       TEST(every_game_is_clean_under_the_sanitizers),
+      TEST(an_atari_game_is_clean_under_the_sanitizers),
       TEST(a_fork_leaves_the_child_a_pool_it_can_only_drop),
   };
   for (const auto& [name, test] : tests) {

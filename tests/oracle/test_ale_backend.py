@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from ale_py import AtariVectorEnv
 
-from fastrl.ale import ALE_GAMES, AleEnvPool, _game
-from fastrl.ale_games import ALE_NUM_ACTIONS
+from fastrl.ale import AleEnvPool
+from fastrl.atari import GAMES, ale_game
 
 EMULATOR_INFO = ("env_id", "lives", "frame_number", "episode_frame_number")
 COMMON_INFO = ("env_id", "reward", "game_over", "episode_return", "episode_length")
@@ -61,7 +61,7 @@ def pool() -> Iterator[AleEnvPool]:
 
 
 def camel(rom: str) -> str:
-    return next(name for name in ALE_GAMES if _game(f"ALE/{name}-v5") == rom)
+    return next(name for name, game in GAMES.items() if game.name == rom)
 
 
 def random_actions(rng: np.random.Generator, env: Any, count: int) -> Any:
@@ -444,21 +444,10 @@ def test_the_list_of_games_is_ale_pys() -> None:
         for spec in gymnasium.registry.values()
         if spec.id.startswith("ALE/") and spec.id.endswith("-v5")
     }
-    assert {name: _game(f"ALE/{name}-v5") for name in ALE_GAMES} == registered
-    assert len(ALE_GAMES) == 104
+    assert {name: ale_game(f"ALE/{name}-v5").name for name in GAMES} == registered
+    assert len(GAMES) == 104
     for rom in registered.values():
         assert ale_py.roms.get_rom_path(rom) is not None
-
-
-@pytest.mark.slow
-def test_the_number_of_actions_is_ale_pys() -> None:
-    import ale_py
-
-    ale = ale_py.ALEInterface()
-    ale.setLoggerMode(ale_py.LoggerMode.Error)
-    for name, count in ALE_NUM_ACTIONS.items():
-        ale.loadROM(ale_py.roms.get_rom_path(_game(f"ALE/{name}-v5")))
-        assert len(ale.getMinimalActionSet()) == count, name
 
 
 def test_importing_the_backend_does_not_load_ale_py() -> None:

@@ -16,7 +16,7 @@ INCLUDES = {
 
 # Each module, and the modules of ours that it may import; besides itself, nothing more.
 FOUNDATION = {"_core", "cpus"}
-POOL = {"ale", "ale_games", "pool", "registry", "__init__"}
+POOL = {"ale", "atari", "pool", "registry", "__init__"}
 PURE = {"config", "metrics", "report", "machine"}  # Neither torch nor the native module.
 TRAINER = {
     "advantages",
@@ -29,7 +29,7 @@ TRAINER = {
     "rewards",
     "rollout",
 }
-COMMANDS = {"bench", "bench_kernels", "evaluate", "peers", "video", "train"}
+COMMANDS = {"bench", "bench_kernels", "bench_suite", "evaluate", "peers", "video", "train"}
 IMPORTS: dict[str, set[str]] = {
     name: allowed
     for names, allowed in (

@@ -56,7 +56,7 @@ WRONG = {
     "train": "which environment",
     "train catch-v1": "did you mean Catch-v0",
     "train brakout": "did you mean ALE/Breakout-v5 or MinAtar/Breakout-v0 or MinAtar/Breakout-v1?",
-    "train Catch-v0 --preset nope": "minatar, catch, atari, machado",
+    "train Catch-v0 --preset nope": "minatar, catch, atari, atari-ram, machado",
     "train Catch-v0 --gamma 3": "gamma must be a number in [0, 1], got 3.0",
     "train Catch-v0 --gamma high": "--gamma: could not convert string to float: 'high'",
     "train Catch-v0 --gama 0.9": "did you mean --gamma?",
@@ -188,6 +188,8 @@ def test_the_environment_picks_the_preset_and_options_override_it() -> None:
     assert config_of("Catch-v0") == config_for("Catch-v0").to_dict()
     assert config_of("MinAtar/Breakout-v1")["preset"] == "minatar"
     assert config_of("ALE/Pong-v5") == config_for("ALE/Pong-v5").to_dict()
+    ram = config_of("ALE/Pong-v5", "--obs-type", "ram")
+    assert ram == config_for("ALE/Pong-v5", obs_type="ram").to_dict()
     machado = config_of("ALE/Pong-v5", "--preset", "machado", "--num-envs", "7")
     assert machado == config_for("ALE/Pong-v5", preset="machado", num_envs=7).to_dict()
     assert config_of("--seed", "3", "Catch-v0")["seed"] == 3

@@ -25,7 +25,7 @@ BREAKOUT = "MinAtar/Breakout-v1"
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_makes_a_config(preset: str) -> None:
-    env_id = "ALE/Pong-v5" if preset in ("atari", "machado") else BREAKOUT
+    env_id = "ALE/Pong-v5" if preset in ("atari", "atari-ram", "machado") else BREAKOUT
     config = config_for(env_id, preset=preset)
 
     assert config.preset == preset
@@ -168,3 +168,16 @@ def test_config_and_metrics_import_no_heavy_library() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_ram_observations_pick_their_preset_and_reach_the_pool() -> None:
+    config = config_for("ALE/Pong-v5", obs_type="ram")
+
+    assert config.preset == "atari-ram"
+    assert config.make_options["obs_type"] == "ram"
+    assert "obs_type" not in config_for("ALE/Pong-v5").make_options
+
+
+def test_only_atari_has_ram() -> None:
+    with pytest.raises(ValueError, match="obs_type must be screen for MinAtar/Breakout-v1"):
+        config_for(BREAKOUT, obs_type="ram")

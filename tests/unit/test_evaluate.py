@@ -129,7 +129,7 @@ def test_the_bootstrap_interval_brackets_the_mean_and_repeats() -> None:
 
 
 def test_every_published_game_is_one_that_can_be_played() -> None:
-    named = {f"ALE/{game}-v5" for game in evaluate._human_scores()}
+    named = {f"ALE/{game}-v5" for game in evaluate.human_scores()}
     assert len(named) == 57
     assert named <= set(fastrl.list_envs())
 

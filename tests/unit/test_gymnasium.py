@@ -22,6 +22,17 @@ def test_make_vec_makes_a_pool() -> None:
     envs.close()
 
 
+def test_make_vec_makes_atari_with_a_film() -> None:
+    envs = gymnasium.make_vec("fastrl/Pong-v5", num_envs=2, render_mode="rgb_array")
+    envs.reset(seed=0)
+    obs, *_ = envs.step(envs.action_space.sample())
+    assert envs.observation_space.contains(obs)
+    frames = envs.render()
+    assert frames is not None
+    assert [frame.shape for frame in frames] == [(210, 160, 3)] * 2
+    envs.close()
+
+
 @pytest.mark.filterwarnings("ignore:.*MinAtar-.*-v0 is out of date.*:DeprecationWarning")
 def test_every_native_id_is_registered_with_gymnasium() -> None:
     ids = [id for id in fastrl.list_envs() if id.startswith(("MinAtar/", "Catch"))]

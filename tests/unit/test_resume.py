@@ -102,6 +102,16 @@ def assert_same_run(ours: Path, theirs: Path) -> None:
     [
         ("Catch-v0", {"autoreset_mode": "NextStep", "reward_scaling": "return_std"}),
         ("MinAtar/Breakout-v1", {"autoreset_mode": "SameStep", "total_steps": 100 * 128}),
+        (
+            "ALE/Pong-v5",
+            {
+                "num_envs": 2,
+                "num_steps": 4,
+                "update_epochs": 1,
+                "total_steps": 40 * 8,
+                "env_options": {"max_num_frames_per_episode": 90},
+            },
+        ),
     ],
 )
 def test_a_killed_run_resumes_bit_exactly(
