@@ -157,12 +157,12 @@ def all_checks(machine: str, games: list[str], frames: int) -> list[Check]:
     return [check for one_round in rounds for check in one_round if check is not None]
 
 
-def run_game(machine: str, game: str) -> list[str]:
+def run_game(machine: str, game: str, frames: int = FRAMES) -> list[str]:
     """Plays what is not recorded yet, and records it if asked to; what went wrong."""
     path = Path(os.environ["FASTRL_RECORDS"]) if "FASTRL_RECORDS" in os.environ else None
     finished = records.read(path) if path else {}
     failed = []
-    for check in checks_of(machine, game):
+    for check in checks_of(machine, game, frames):
         record = finished.get(check.name)
         if record is None:
             record = check.run()
@@ -288,7 +288,7 @@ def say(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--machine", default="plain", choices=MACHINES)
+    parser.add_argument("--machine", default="fast", choices=MACHINES)
     parser.add_argument("--games", nargs="+", default=GAMES, choices=GAMES, metavar="GAME")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of every mode")
     parser.add_argument("--jobs", type=int, default=2, help="checks at a time")

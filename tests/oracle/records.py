@@ -35,7 +35,7 @@ def make(
     ok: bool,
     frames: int,
     note: str = "",
-    machine: str = "plain",
+    machine: str = "fast",
 ) -> Record:
     """One record.
 
