@@ -196,8 +196,9 @@ class SpanPainter {
   /// Returns whether the colours or their priority have changed.
   bool recolour(const Tia& tia, Tia::Things /*on*/) noexcept {
     const int priority = tia.ctrlpf & 6;
-    if (colours_ == tia.colours && priority_ == priority) return false;
-    colours_ = tia.colours;
+    const auto colours = std::bit_cast<std::uint32_t>(tia.colours);
+    if (colours_ == colours && priority_ == priority) return false;
+    colours_ = colours;
     priority_ = priority;
     return true;
   }
@@ -358,7 +359,7 @@ class SpanPainter {
   Tia::Things on_ = 0;
   std::array<std::uint64_t, 6> keys_{};  ///< What `at_` was made from, by object; 0: it is off.
   std::array<Columns, 6> at_{};          ///< By object, then the playfield.
-  std::array<std::uint8_t, 4> colours_{};
+  std::uint32_t colours_ = 0;
   int priority_ = -1;
 };
 

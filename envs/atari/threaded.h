@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -86,8 +87,8 @@ struct Threaded {
   // By bits 10, 11 and 13 of an address.
   std::array<const Instruction*, 8> code{};
   std::array<const std::uint8_t*, 8> bytes{};
-  std::array<std::uint8_t, 4> mapped{0xFF};  ///< The banks that these are for.
-  std::array<Instruction, 4> in_ram{};       ///< An instruction read from memory, and what follows.
+  std::uint32_t mapped = ~0U;           ///< The banks that these are for.
+  std::array<Instruction, 4> in_ram{};  ///< An instruction read from memory, and what follows.
   std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read,
   std::array<Instruction, 128> ram_code{};     ///< and what they are.
   Host* host = nullptr;
@@ -242,8 +243,8 @@ struct Threaded {
 
   /// Puts the banks in view.
   void map() noexcept {
-    const std::array<std::uint8_t, 4> banks{cart.bank, cart.slices[0], cart.slices[1],
-                                            cart.slices[2]};
+    const auto banks = std::bit_cast<std::uint32_t>(
+        std::array{cart.bank, cart.slices[0], cart.slices[1], cart.slices[2]});
     if (banks == mapped) return;
     mapped = banks;
     const Code& all = *rom->code;
