@@ -24,6 +24,9 @@ enum class Place : std::uint8_t {
   kTable,   ///< Indexed, and with any index such bytes.
   kTia,     ///< A register of the TIA.
   kKept,    ///< A register of the TIA that a second write of the same value does not change.
+  kWait,    ///< WSYNC.
+  kGrp0,    ///< GRP0, and
+  kGrp1,    ///< GRP1, which copy each other.
   kPort,    ///< Timer and ports of the RIOT.
   kUnknown  ///< To be run by the plain processor.
 };
@@ -116,6 +119,9 @@ constexpr bool is_decoded(Place place, std::uint8_t code) noexcept {
     case Place::kTia:
       return fixed && access != Access::kModify;
     case Place::kKept:
+    case Place::kWait:
+    case Place::kGrp0:
+    case Place::kGrp1:
       return fixed && access == Access::kWrite;
     case Place::kPort:
       return opcode.form == Form::kAbsolute && access != Access::kModify;
@@ -159,6 +165,19 @@ constexpr bool is_kept(int reg) noexcept {
   }
 }
 
+constexpr Place place_of_register(int reg) noexcept {
+  switch (reg) {
+    case Tia::WSYNC:
+      return Place::kWait;
+    case Tia::GRP0:
+      return Place::kGrp0;
+    case Tia::GRP1:
+      return Place::kGrp1;
+    default:
+      return is_kept(reg) ? Place::kKept : Place::kTia;
+  }
+}
+
 constexpr Place place_of(std::uint8_t code, int operand, PlainRange plain) noexcept {
   using namespace address;
   const Opcode& opcode = kOpcodes[code];
@@ -168,7 +187,7 @@ constexpr Place place_of(std::uint8_t code, int operand, PlainRange plain) noexc
     case Form::kAbsolute:
       if (is_ram(operand)) return Place::kRam;
       if (is_tia(operand)) {
-        return access == Access::kWrite && is_kept(operand & 0x3F) ? Place::kKept : Place::kTia;
+        return access == Access::kWrite ? place_of_register(operand & 0x3F) : Place::kTia;
       }
       if (is_port(operand)) return Place::kPort;
       return plain.has(operand & 0xFFF) ? Place::kRom : Place::kUnknown;

@@ -307,26 +307,12 @@ struct Threaded {
         }
         record(now, reg, value);
         break;
+      case Tia::WSYNC:
+        return wait(value, now);
       case Tia::GRP0:
-        if (value == kept[Tia::GRP0] && !differs1) {
-          touch(now, reg);
-        } else {
-          differs0 = differs0 || value != kept[Tia::GRP0];
-          differs1 = false;
-          kept[Tia::GRP0] = value;
-          record(now, reg, value);
-        }
-        break;
+        return store_grp0(value, now);
       case Tia::GRP1:
-        if (value == kept[Tia::GRP1] && !differs0) {
-          touch(now, reg);
-        } else {
-          differs1 = differs1 || value != kept[Tia::GRP1];
-          differs0 = false;
-          kept[Tia::GRP1] = value;
-          record(now, reg, value);
-        }
-        break;
+        return store_grp1(value, now);
       case Tia::ENABL:
         if (value == kept[Tia::ENABL]) {
           touch(now, reg);
@@ -356,18 +342,47 @@ struct Threaded {
         break;
       default:
         if (is_kept(reg)) return keep(reg, value, now);
-        touch(now, reg);  // WSYNC, RSYNC, sound, nothing.
+        touch(now, reg);  // RSYNC, sound, nothing.
         break;
     }
-    if (late) [[unlikely]] {
-      record_end(now, TiaAccess::kNothing, 0);
-      end_frame(value);
-    }
+    end_if_late(value, now);
     return reg <= Tia::WSYNC ? synchronise(reg, value, now) : now;
   }
 
+  FASTRL_INLINE std::uint32_t wait(std::uint8_t value, std::uint32_t now) noexcept {
+    touch(now, Tia::WSYNC);
+    end_if_late(value, now);
+    return synchronise(Tia::WSYNC, value, now);
+  }
+
+  FASTRL_INLINE std::uint32_t store_grp0(std::uint8_t value, std::uint32_t now) noexcept {
+    if (value == kept[Tia::GRP0] && !differs1) {
+      touch(now, Tia::GRP0);
+    } else {
+      differs0 = differs0 || value != kept[Tia::GRP0];
+      differs1 = false;
+      kept[Tia::GRP0] = value;
+      record(now, Tia::GRP0, value);
+    }
+    end_if_late(value, now);
+    return now;
+  }
+
+  FASTRL_INLINE std::uint32_t store_grp1(std::uint8_t value, std::uint32_t now) noexcept {
+    if (value == kept[Tia::GRP1] && !differs0) {
+      touch(now, Tia::GRP1);
+    } else {
+      differs1 = differs1 || value != kept[Tia::GRP1];
+      differs0 = false;
+      kept[Tia::GRP1] = value;
+      record(now, Tia::GRP1, value);
+    }
+    end_if_late(value, now);
+    return now;
+  }
+
   /// A write to a register that is_kept.
-  std::uint32_t keep(int reg, std::uint8_t value, std::uint32_t now) noexcept {
+  FASTRL_INLINE std::uint32_t keep(int reg, std::uint8_t value, std::uint32_t now) noexcept {
     auto& old = kept[static_cast<std::size_t>(reg)];
     if (old == value) {
       touch(now, reg);
@@ -375,11 +390,15 @@ struct Threaded {
       old = value;
       record(now, reg, value);
     }
+    end_if_late(value, now);
+    return now;
+  }
+
+  FASTRL_INLINE void end_if_late(std::uint8_t value, std::uint32_t now) noexcept {
     if (now > last_cycle) [[unlikely]] {
       record_end(now, TiaAccess::kNothing, 0);
       end_frame(value);
     }
-    return now;
   }
 
   /// Writes that are not known any more to change nothing.
@@ -679,7 +698,9 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       cycle += ((operand ^ address) & 0xFF00) != 0 ? 1 : 0;
       value = t.plain_byte(address);
       operate();
-    } else if constexpr (kPlace == Place::kTia || kPlace == Place::kKept) {
+    } else if constexpr (kPlace == Place::kTia || kPlace == Place::kKept ||
+                         kPlace == Place::kWait || kPlace == Place::kGrp0 ||
+                         kPlace == Place::kGrp1) {
       if constexpr (kAccess == Access::kRead) {
         const int before = kForm == Form::kZeroPage ? operand : operand >> 8;
         value = t.read_tia(operand, cycle, static_cast<std::uint8_t>(before));
@@ -689,8 +710,12 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       } else if constexpr (kAccess == Access::kWrite) {
         operate();
         t.last_was_read = true;
-        cycle = kPlace == Place::kKept ? t.keep(operand & 0x3F, value, cycle)
-                                       : t.store_tia(operand & 0x3F, value, cycle);
+        const int reg = operand & 0x3F;
+        cycle = kPlace == Place::kKept   ? t.keep(reg, value, cycle)
+                : kPlace == Place::kWait ? t.wait(value, cycle)
+                : kPlace == Place::kGrp0 ? t.store_grp0(value, cycle)
+                : kPlace == Place::kGrp1 ? t.store_grp1(value, cycle)
+                                         : t.store_tia(reg, value, cycle);
         if (t.stop != Stop::kNot) [[unlikely]]
           return leave(t, at, cycle, r.a, r.x, r.y);
       }
