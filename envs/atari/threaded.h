@@ -516,7 +516,7 @@ struct Threaded {
   /// Reads one instruction in memory, which may be another the next time; null if there is none
   /// that a handler can run. What follows it leads back to `handle` of Place::kUnknown.
   const Instruction* code_in_ram(int pc) noexcept {
-    if (!address::is_ram(pc) || !address::is_ram(pc + 2)) return nullptr;
+    if (!address::is_ram(pc) || !address::is_ram(pc + 3)) return nullptr;
     const auto byte = [&](int k) {
       return std::uint32_t{riot.ram[static_cast<std::size_t>((pc + k) & 0x7F)]};
     };

@@ -87,7 +87,7 @@ std::vector<std::uint8_t> frame_loop(Source& source) {
       case 4:  // Hotspots, then anything in the cartridge.
         emit({source.one_of({0xAD, 0x8D}), 0xE0 + source.below(0x20), source.one_of({0x1F, 0xFF})});
         emit({source.one_of({0xAD, 0x8D, 0xBD, 0x9D}), source.byte(),
-              source.one_of({0x10, 0xF0, 0xD0}) + source.below(16)});
+              source.one_of({0x10, 0x14, 0x1C, 0xF0, 0xF5, 0xFB, 0xFF, 0xD0, 0xD9})});
         break;
       case 5:  // Calls: the FE scheme watches them, and so does WSYNC.
         emit({source.one_of({0x20, 0x60, 0x00, 0x40, 0x6C, 0x4C}), source.byte(),

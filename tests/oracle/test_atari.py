@@ -320,17 +320,35 @@ def odd_place_program(seed: int) -> bytes:
         code.extend((0xA9, source.randrange(256), 0x85, 0x09))
     # In memory at $FE: STA; at $80 and $81: NOP; at $82: JMP back. Between them the TIA, in which
     # the byte on the bus makes a NOP of three bytes.
-    for address, value in zip(
-        (*range(0xFE, 0x100), *range(0x80, 0x85)),
-        (0x85, 0xC0, 0xEA, 0xEA, 0x4C, 0x00, 0xF0),
-        strict=True,
-    ):
+    in_memory = (0x85, 0xC0, 0xEA, 0xEA, 0x4C, 0x00, 0xF0)
+    for address, value in zip((*range(0xFE, 0x100), *range(0x80, 0x85)), in_memory, strict=True):
         code.extend((0xA9, value, 0x85, address))
     # With the button down the store is one to the TIA, so late that it ends the frame: the byte
     # on the bus is then the last one that the rules have read, the one at $FF.
     code.extend((0xA5, 0x0C, 0x30, 14, 0xA9, 0x0C, 0x85, 0xFF))
     code.extend((0xA0, 20, 0xA2, 0, 0xCA, 0xD0, 0xFD, 0x88, 0xD0, 0xF8))
     code.extend((0xA2, 0xF0, 0x9A, 0xA9, 0x0C, 0x4C, 0xFE, 0x00))
+    return image_of(code)
+
+
+def bus_program(seed: int) -> bytes:
+    """The byte that is left on the bus is the next opcode, BRK: a loop through the TIA."""
+    code = bytearray((0xA9, 2, 0x85, VSYNC, *(0x85, WSYNC) * 3, 0xA9, 0x0C, 0x85, VSYNC))
+    code.extend((0x85, WSYNC) * 60)
+    code.extend((0xE6, 0x90, 0xA2, 0xF0, 0x9A, 0xA0, 0, 0x84, 0xC0))
+    match seed:
+        case 0:  # A load at the very end of memory.
+            for address, value in zip(range(0xFD, 0x100), (0xB9, 0xC0, 0x00), strict=True):
+                code.extend((0xA9, value, 0x85, address))
+            code.extend((0x4C, 0xFD, 0x04))
+        case 1:  # A jump.
+            code.extend((0x4C, 0x10, 0x00))
+        case 2:  # A jump through memory.
+            code.extend((0xA9, 0x10, 0x85, 0xB0, 0x84, 0xB1, 0x6C, 0xB0, 0x00))
+        case 3:  # A return.
+            code.extend((0x98, 0x48, 0xA9, 0x10, 0x48, 0x60))
+        case _:  # A call.
+            code.extend((0x20, 0x10, 0x00))
     return image_of(code)
 
 
@@ -377,6 +395,11 @@ def test_a_strobe_after_hmove_does_as_in_ale(seed: int, tmp_path: Path, machine:
 
 def test_stack_and_code_in_the_registers_do_as_in_ale(tmp_path: Path, machine: str) -> None:
     play_program(machine, 0, tmp_path, 20, odd_place_program)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_byte_left_on_the_bus_is_that_of_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 20, bus_program)
 
 
 @pytest.mark.parametrize("seed", range(6))
