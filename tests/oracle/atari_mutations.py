@@ -65,7 +65,7 @@ def outcome(mutation: Mutation) -> str:
             (root / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, root / name)
         mutation.apply(root)
-        native = root / "tests/oracle/atari_native.py"
+        native = root / "tests/oracle/native_module.py"
         native.write_text(native.read_text().replace("-O2", "-O1"))  # Compiles a third faster.
         command = [sys.executable, "-m", "pytest", "-x", "--tb=line", "-p", "no:cacheprovider"]
         # A place of its own for the module that the tests build.
@@ -83,7 +83,9 @@ def outcome(mutation: Mutation) -> str:
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     if done.returncode != 1 or not failed or "subprocess" in failed[0]:
         return f"did not run: {(done.stdout + done.stderr)[-2000:]}"
-    return f"killed by {failed[0].split(' - ')[0].removeprefix('FAILED tests/oracle/')}"
+    reason = next((line[1:].strip() for line in done.stdout.splitlines() if line[:2] == "E "), "")
+    test = failed[0].split(" - ")[0].removeprefix("FAILED tests/oracle/")
+    return f"killed by {test}: {reason}"[:200]
 
 
 def main() -> int:
