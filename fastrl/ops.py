@@ -106,7 +106,8 @@ def _launch_gae(arrays: list[Tensor], out: Tensor, gamma: float, gae_lambda: flo
 
     arguments: list[Any] = [x.data_ptr() for x in (*arrays, out)]
     arguments += [ctypes.c_longlong(num_steps), ctypes.c_longlong(num_envs)]
-    arguments += [ctypes.c_float(gamma), ctypes.c_float(gamma * gae_lambda)]
+    arguments += [ctypes.c_float(gamma)]
+    arguments += [ctypes.c_float(ctypes.c_float(gamma).value * ctypes.c_float(gae_lambda).value)]
     with torch.cuda.device(out.device):
         core.launch(
             _CurrentStream(out.device),

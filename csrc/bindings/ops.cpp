@@ -76,7 +76,8 @@ void gae(const py::array& rewards, const py::array& values, const py::array& nex
                               rewards.shape(0),
                               rewards.shape(1)};
   const py::gil_scoped_release release;
-  ops::gae(arrays, static_cast<float>(gamma), static_cast<float>(gamma * gae_lambda));
+  ops::gae(arrays, static_cast<float>(gamma),
+           static_cast<float>(gamma) * static_cast<float>(gae_lambda));
 }
 
 }  // namespace

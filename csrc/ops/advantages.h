@@ -39,7 +39,7 @@ FASTRL_DEVICE float masked(float x, bool keep) {
 /// The TD error, and how much of A_{t+1} belongs to this episode.
 ///
 /// A terminal state has no value. A time limit keeps the value but, like a terminal state, ends the
-/// sum. `decay` is gamma * gae_lambda, multiplied in double by the caller as Python does.
+/// sum. `decay` is gamma * gae_lambda, multiplied in float32 as for a tensor of either.
 FASTRL_DEVICE ScanTerm gae_term(float reward, float value, float next_value, bool terminated,
                                 bool truncated, float gamma, float decay) {
   // Masks, not branches: without -ffast-math g++ vectorises no branch around arithmetic.
