@@ -22,6 +22,7 @@ TRAINER = {
     "advantages",
     "checkpoint",
     "dashboard",
+    "discount",
     "kernels",
     "models",
     "ops",
