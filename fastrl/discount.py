@@ -19,23 +19,30 @@ Shapes: T rollout steps, N environments, K outputs of the value head, H lags, M 
 minibatch.
 """
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastrl import advantages as plain
 from fastrl import ops
 from fastrl.config import TrainConfig
+from fastrl.estimators import (
+    Ema,
+    Estimate,
+    Estimator,
+    Gae,
+    Warmup,
+    flat_steps,
+    gae_of,
+    heads_of,
+    masked_mean,
+    masked_variance,
+)
+from fastrl.horizon import VarianceHorizon, VarianceHorizonLite, VarianceHorizonReturn
 from fastrl.rollout import Rollout
 
-DECAY = 0.99
-"""Of every running mean, per update."""
 LOWEST, HIGHEST = -9.0, 3.0
 """Bounds of a predicted log variance."""
 MAX_Z2 = 100.0
@@ -46,10 +53,6 @@ NUM_MEMBERS = 4
 """Values in the ensemble."""
 FULL_SKILL = 0.05
 """Advantage over a constant, in nats, at which the skill gate is open."""
-MIN_LAG_WEIGHT = 0.05
-"""Share of the loss that a lag keeps when it has no weight in the advantage."""
-PRECISION_FLOOR = 0.05
-"""Smallest sigma_k of the map prec, in units of the rewards' standard deviation."""
 TIME_LEFT_BINS = 8
 """1, 2-3, 4-7, ... steps to the end of the episode; the last bin takes all that is longer."""
 
@@ -63,53 +66,6 @@ class HeadSpec(NamedTuple):
     """The last of them that are an ensemble of values."""
     through_body: bool
     """Whether their loss trains the body of the network too."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """What an estimator makes of a rollout."""
-
-    advantages: Tensor
-    """(T, N) not normalised."""
-    returns: Tensor
-    """(T, N) targets of the value."""
-    values: Tensor
-    """(T, N) baseline: returns - advantages, up to rounding."""
-    head_targets: Tensor | None = None
-    """(T, N, ...) what `Estimator.loss` needs of each step; None without a value head."""
-    metrics: Mapping[str, Tensor]
-    """Numbers and vectors for the log, on the device still; see `fetch`."""
-
-
-class Estimator(Protocol):
-    """An advantage estimator with the state that it keeps between updates."""
-
-    @property
-    def replaces_value_loss(self) -> bool:
-        """Whether `loss` is the critic's only loss, instead of one more."""
-        ...
-
-    def estimate(self, rollout: Rollout) -> Estimate:
-        """Judges the actions of a rollout, once per update."""
-        ...
-
-    def loss(self, values: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        """Loss of the value head on a minibatch.
-
-        Args:
-            values: (M,) of the critic, now.
-            head: (M, K) of the value head, now.
-            targets: (M, ...) of `Estimate.head_targets`.
-        """
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that a checkpoint must keep."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`."""
-        ...
 
 
 def head_spec(config: TrainConfig) -> HeadSpec | None:
@@ -200,131 +156,9 @@ def explained_gamma(
     return torch.where(trust > 0.0, rate, gamma)
 
 
-def explained_weights(squared_error: Tensor, variance: Tensor, beta: float) -> Tensor:
-    """(H,) share of each lag's variance that is explained: 1 - beta sigma_k^2 / sigma_rk^2."""
-    known = variance > 1e-30
-    return torch.where(
-        known, 1.0 - beta * squared_error / torch.where(known, variance, 1.0), 0.0
-    ).clamp(0.0, 1.0)
-
-
-def precision_weights(
-    squared_error: Tensor, variance: Tensor, beta: float, norm: Literal["max", "sum"]
-) -> Tensor:
-    """(H,) precision of each lag beyond beta times that of a constant guess, normalised.
-
-    q_k = max(0, 1 / max(sigma_k, floor)^2 - beta / sigma_r^2), with the variance of the rewards
-    themselves (lag 0) as sigma_r^2. All 0 where no lag beats the guess.
-    """
-    guess = variance[0].clamp(min=1e-30)
-    floor = PRECISION_FLOOR**2 * guess
-    precision = (1.0 / squared_error.clamp(min=floor) - beta / guess).clamp(min=0.0)
-    precision = torch.where(variance > 1e-30, precision, 0.0)
-    total = precision.max() if norm == "max" else precision.sum()
-    return precision / torch.where(total > 0.0, total, 1.0)
-
-
 def gaussian_nll(log_variance: Tensor, z2: Tensor) -> Tensor:
     """Negative log likelihood of squared errors, in nats, up to a constant."""
     return 0.5 * (log_variance + z2 * (-log_variance).exp())
-
-
-class Ema:
-    """Running mean, bias-corrected (Kingma and Ba 2015, section 3); 0 before the first value."""
-
-    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
-        """Starts empty."""
-        self.total = torch.zeros(shape, dtype=torch.float64, device=device)
-        self.weight = torch.zeros_like(self.total)
-
-    def update(self, value: Tensor, present: Tensor | None = None) -> None:
-        """Takes in a value, where it is present."""
-        total = DECAY * self.total + (1.0 - DECAY) * value.double()
-        weight = DECAY * self.weight + (1.0 - DECAY)
-        if present is not None:
-            total = torch.where(present, total, self.total)
-            weight = torch.where(present, weight, self.weight)
-        self.total, self.weight = total, weight
-
-    def value(self) -> Tensor:
-        """Float64 mean so far."""
-        return self.total / torch.where(self.weight > 0.0, self.weight, 1.0)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Tensors."""
-        return {"total": self.total, "weight": self.weight}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restores `state_dict`."""
-        self.total = state["total"].to(self.total.device)
-        self.weight = state["weight"].to(self.weight.device)
-
-
-def logged_schedule(run_dir: str, key: str) -> list[float]:
-    """What a run logged under `key`, update by update.
-
-    Raises:
-        FileNotFoundError: It has no metrics.
-        ValueError: It did not log the key.
-    """
-    path = Path(run_dir) / "metrics.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(f"yoked_run {run_dir} is not a run folder: it has no metrics.jsonl")
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    values = [line[key] for line in lines if line.get(key) is not None]
-    if not values or len(values) != len(lines):
-        raise ValueError(f"yoked_run {run_dir} did not log {key} in every update: cannot follow it")
-    return values
-
-
-class Warmup:
-    """Counts updates: how far confidence may have its effect, and what a yoked run follows."""
-
-    def __init__(self, config: TrainConfig, key: str) -> None:
-        """With control yoked, reads the schedule of `key` (a mean rate) from the other run."""
-        self.updates = 0
-        self._config = config
-        self._schedule = logged_schedule(config.yoked_run, key) if config.control == "yoked" else []
-
-    def factor(self) -> float:
-        """0 in the first update, 1 after `vd_warmup`; always 0 for a head that only learns."""
-        if self._config.control == "head-only":
-            return 0.0
-        warmup = self._config.vd_warmup
-        return min(1.0, self.updates / warmup) if warmup else 1.0
-
-    def followed(self) -> float | None:
-        """The other run's mean rate in this update, its last one beyond its end."""
-        if not self._schedule:
-            return None
-        return self._schedule[min(self.updates, len(self._schedule) - 1)]
-
-
-class Gae:
-    """PPO's estimator, with a fixed gamma and lambda and no value head."""
-
-    replaces_value_loss = False
-
-    def __init__(self, config: TrainConfig) -> None:
-        """Reads gamma and gae_lambda."""
-        self.config = config
-
-    def estimate(self, rollout: Rollout) -> Estimate:
-        """See `Estimator`."""
-        advantages = _fixed_gae(rollout, self.config)
-        returns = advantages + rollout.values
-        return Estimate(advantages=advantages, returns=returns, values=rollout.values, metrics={})
-
-    def loss(self, values: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        """There is no head to learn."""
-        raise NotImplementedError("gae has no value head")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing is kept."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing was kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -375,11 +209,11 @@ class Confidence:
         reached = rollout.valid & ~rollout.terminated
         trust = self.trust()
         if config.vd_base == "geo":
-            centre = _mean(log_variance, reached & finite)
+            centre = masked_mean(log_variance, reached & finite)
         else:
             centre = torch.zeros_like(trust)
         log_variance = torch.where(finite, log_variance, centre)
-        steps = _steps(reached)
+        steps = flat_steps(reached)
         log_variance = self.dealt_out(log_variance, steps)
         return Reading(
             log_variance=log_variance,
@@ -429,15 +263,15 @@ class Confidence:
             (T, N) squared errors in units of sigma_b^2, at most MAX_Z2; 1 while errors are too
             small to tell.
         """
-        spread = _mean(error.square(), valid) if td else _variance(target, valid)
+        spread = masked_mean(error.square(), valid) if td else masked_variance(target, valid)
         self.base_variance.update(spread)
         scale = self.base_variance.value()
-        self.neutral = scale <= 1e-12 * _mean(target.square(), valid) + 1e-30
+        self.neutral = scale <= 1e-12 * masked_mean(target.square(), valid) + 1e-30
         z2 = (error.square() / self.scale()).clamp(max=MAX_Z2)
         z2 = torch.where(self.neutral, 1.0, z2)
         # exp(LOWEST) is the smallest variance that the head can predict.
-        constant = 0.5 * (_mean(z2, valid).clamp(min=math.exp(LOWEST)).log() + 1.0)
-        self.skill.update(constant - _mean(gaussian_nll(log_variance, z2), valid))
+        constant = 0.5 * (masked_mean(z2, valid).clamp(min=math.exp(LOWEST)).log() + 1.0)
+        self.skill.update(constant - masked_mean(gaussian_nll(log_variance, z2), valid))
         self.warmup.updates += 1
         return z2
 
@@ -498,7 +332,7 @@ class _StateDependent:
     def estimate(self, rollout: Rollout) -> Estimate:
         """See `Estimator`."""
         config = self.config
-        head, next_head = _heads(rollout)
+        head, next_head = heads_of(rollout)
         reading = self.confidence.read(rollout, next_head[..., 0])
         gamma, gae_lambda = self.rates(reading)
         followed = self.confidence.warmup.followed()
@@ -506,25 +340,25 @@ class _StateDependent:
             gamma = torch.full_like(reading.tilt, followed)
         elif followed is not None:
             gae_lambda = torch.full_like(reading.tilt, followed)
-        advantages = _gae(rollout, rollout.values, rollout.next_values, gamma, gae_lambda)
+        advantages = gae_of(rollout, rollout.values, rollout.next_values, gamma, gae_lambda)
         returns = advantages + rollout.values
 
         values, next_values = rollout.values, rollout.next_values
         error, target = advantages, returns
         if self.own_mean:
             values, next_values = head[..., 1], next_head[..., 1]
-            error = _gae(rollout, values, next_values, config.gamma, config.gae_lambda)
+            error = gae_of(rollout, values, next_values, config.gamma, config.gae_lambda)
             target = error + values
         td = config.vd_signal == "td"
         if td:
-            error = _gae(rollout, values, next_values, config.gamma, 0.0)
+            error = gae_of(rollout, values, next_values, config.gamma, 0.0)
         log_variance = bounded_log_variance(head[..., 0])
         z2 = self.confidence.observe(error, target, log_variance, rollout.valid, td=td)
         metrics = (
             self.confidence.metrics(reading)
             | _rate_metrics(config, reading, gamma, gae_lambda)
             | _calibration(rollout, log_variance, z2)
-            | {"advantage_var": _variance(advantages, rollout.valid)}
+            | {"advantage_var": masked_variance(advantages, rollout.valid)}
         )
         return Estimate(
             advantages=advantages,
@@ -615,16 +449,31 @@ class VarianceLambdaEnsemble:
     def estimate(self, rollout: Rollout) -> Estimate:
         """See `Estimator`."""
         config = self.config
-        head, next_head = _heads(rollout)
+        head, next_head = heads_of(rollout)
         reading = self.confidence.read(rollout, next_head[..., 0])
         log_variance = bounded_log_variance(head[..., 0])
-        gae_lambda = self._lambda(rollout, reading, log_variance, next_head[..., 1:])
-        advantages = _gae(rollout, rollout.values, rollout.next_values, config.gamma, gae_lambda)
+        followed = self.confidence.warmup.followed()
+        if config.control == "head-only" or followed is not None:
+            fixed = config.gae_lambda if followed is None else followed
+            gae_lambda = torch.full_like(log_variance, fixed)
+            values, next_values = rollout.values, rollout.next_values
+            advantages = gae_of(rollout, values, next_values, config.gamma, gae_lambda)
+        else:
+            advantages, gae_lambda = ops.blended_gae(
+                rollout.rewards,
+                rollout.values,
+                rollout.next_values,
+                rollout.terminated,
+                rollout.truncated,
+                *self._signals(rollout, reading, log_variance, next_head[..., 1:]),
+                gamma=config.gamma,
+                gae_lambda=config.gae_lambda,
+            )
         returns = advantages + rollout.values
 
-        error = _gae(rollout, rollout.values, rollout.next_values, config.gamma, 0.0)
+        error = gae_of(rollout, rollout.values, rollout.next_values, config.gamma, 0.0)
         z2 = self.confidence.observe(error, returns, log_variance, rollout.valid, td=True)
-        self.return_variance.update(_variance(returns, rollout.valid))
+        self.return_variance.update(masked_variance(returns, rollout.valid))
         shape = (*returns.shape, NUM_MEMBERS)
         generator = self.confidence.generator
         learns = torch.rand(shape, generator=generator, device=returns.device) < 0.5
@@ -632,7 +481,7 @@ class VarianceLambdaEnsemble:
             self.confidence.metrics(reading)
             | _rate_metrics(config, reading, config.gamma, gae_lambda)
             | _calibration(rollout, log_variance, z2)
-            | {"advantage_var": _variance(advantages, rollout.valid)}
+            | {"advantage_var": masked_variance(advantages, rollout.valid)}
         )
         return Estimate(
             advantages=advantages,
@@ -642,28 +491,19 @@ class VarianceLambdaEnsemble:
             metrics=metrics,
         )
 
-    def _lambda(
+    def _signals(
         self, rollout: Rollout, reading: Reading, log_variance: Tensor, members: Tensor
-    ) -> Tensor:
-        """(T, N) lambda of the successors."""
-        config, confidence = self.config, self.confidence
-        followed = confidence.warmup.followed()
-        if config.control == "head-only" or followed is not None:
-            return torch.full_like(
-                log_variance, config.gae_lambda if followed is None else followed
-            )
+    ) -> tuple[Tensor, Tensor]:
+        """(T, N) squared error of the successors' values and noise of the steps, both about 1."""
         reached = rollout.valid & ~rollout.terminated
+        confidence = self.confidence
         error = _log_ratio(members.var(dim=-1), reached)
         noise = _log_ratio(log_variance.exp(), rollout.valid)
         error = confidence.dealt_out(error, reading.reached)
-        noise = confidence.dealt_out(noise, _steps(rollout.valid))
-        return plain.blended_lambda(
+        noise = confidence.dealt_out(noise, flat_steps(rollout.valid))
+        return (
             confidence.relative(error, reading.trust).exp(),
             confidence.relative(noise, reading.trust).exp(),
-            rollout.terminated,
-            rollout.truncated,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
         )
 
     def loss(self, values: Tensor, head: Tensor, targets: Tensor) -> Tensor:
@@ -688,295 +528,11 @@ class VarianceLambdaEnsemble:
         self.return_variance.load_state_dict(state["return_variance"])
 
 
-class LagStatistics:
-    """How well the reward at each lag is predicted, over past rollouts."""
-
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        """Starts empty."""
-        self.config = config
-        self.squared_error = Ema((config.vd_horizon,), device)
-        self.variance = Ema((config.vd_horizon,), device)
-        lags = torch.arange(config.vd_horizon, dtype=torch.float64, device=device)
-        self.exponential = config.gamma**lags
-        """(H,) the weights of a fixed discount."""
-
-    def observe(self, rollout: Rollout, means: Tensor) -> None:
-        """Takes in the errors of (T, N, H) predictions, and what a constant would leave."""
-        moments = plain.lag_moments(
-            rollout.rewards, means, rollout.terminated, rollout.truncated, rollout.valid
-        )
-        known = moments.num_known > 0
-        self.squared_error.update(moments.squared_error, known)
-        self.variance.update(moments.variance, known)
-
-    def weights(self) -> Tensor:
-        """(H,) float64: what each lag counts, in [0, 1]."""
-        config = self.config
-        errors = self.squared_error.value(), self.variance.value()
-        if config.vd_map == "prec":
-            return precision_weights(*errors, config.vd_beta, config.vd_norm)
-        return explained_weights(*errors, config.vd_beta)
-
-    def trust(self, weights: Tensor, warmup: float) -> Tensor:
-        """0-d: the warm-up, but 0 while all lags together have less weight than one reward."""
-        return torch.where(weights.sum() >= 1.0, warmup, 0.0).double()
-
-    def scale(self) -> Tensor:
-        """0-d float32: variance of the rewards; 1 while there is none."""
-        variance = self.variance.value()[0]
-        return torch.where(variance > 1e-30, variance, 1.0).float()
-
-    def metrics(self) -> dict[str, Tensor]:
-        """Spread of the explained share over lags, and the skill: its mean."""
-        explained = explained_weights(self.squared_error.value(), self.variance.value(), 1.0)
-        return {"sigma_base2": self.scale(), "skill": explained.mean()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Estimator`."""
-        return {
-            "squared_error": self.squared_error.state_dict(),
-            "variance": self.variance.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Estimator`."""
-        self.squared_error.load_state_dict(state["squared_error"])
-        self.variance.load_state_dict(state["variance"])
-
-
-class _PerLag:
-    """What the estimators with a reward head for each lag share: statistics and the loss."""
-
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        self.config = config
-        self.warmup = Warmup(config, "gamma_mean")
-        self.lags = LagStatistics(config, device)
-        self.learned: Rollout | None = None
-        self.loss_weights = torch.ones(config.vd_horizon, device=device)
-
-    @property
-    def replaces_value_loss(self) -> bool:
-        """Beside a value of its own."""
-        return False
-
-    def observe(self, rollout: Rollout, means: Tensor, weights: Tensor) -> Tensor:
-        """Takes in a rollout; the loss weighs lags as `weights`. Returns its targets."""
-        self.lags.observe(rollout, means)
-        self.learned = rollout
-        self.loss_weights = weights.float().clamp(min=MIN_LAG_WEIGHT)
-        self.warmup.updates += 1
-        rewards = rollout.rewards
-        return torch.arange(rewards.numel(), device=rewards.device).view_as(rewards)
-
-    def loss(self, values: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        """See `Estimator`; targets are flat steps (M,) of the rollout."""
-        del values
-        assert self.learned is not None, "estimate() comes first"
-        rollout = self.learned
-        rewards, known = plain.lag_rewards(
-            rollout.rewards, rollout.terminated, rollout.truncated, targets, head.shape[1]
-        )
-        squared_error = (rewards - head).square().masked_fill(~known, 0.0)
-        by_lag = 0.5 * squared_error.sum(0) / known.sum(0).clamp(min=1)
-        total = (self.loss_weights * by_lag).sum() / self.loss_weights.sum()
-        return total / self.lags.scale()
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Estimator`."""
-        return {"updates": self.warmup.updates, "lags": self.lags.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Estimator`."""
-        self.warmup.updates = state["updates"]
-        self.lags.load_state_dict(state["lags"])
-
-
-class VarianceHorizon(_PerLag):
-    """Rewards weighted by how well they are predicted, without a value, a gamma or a lambda.
-
-    With control head-only the value and GAE are back, and the predictions an auxiliary task.
-    """
-
-    @property
-    def replaces_value_loss(self) -> bool:
-        """The predictions are the critic."""
-        return self.config.control != "head-only"
-
-    @torch.no_grad()
-    def estimate(self, rollout: Rollout) -> Estimate:
-        """See `Estimator`."""
-        means, next_means = _heads(rollout)
-        learned = self.lags.weights()
-        trust = self.lags.trust(learned, self.warmup.factor())
-        weights = ((1.0 - trust) * self.lags.exponential + trust * learned).float()
-        values = rollout.values
-        if self.config.control == "head-only":
-            advantages = _fixed_gae(rollout, self.config)
-        else:
-            advantages, values = self.judge(rollout, means, next_means, weights)
-        metrics = self.lags.metrics() | {
-            "effective_horizon": weights.sum(),
-            "lag_weights": weights,
-            "advantage_var": _variance(advantages, rollout.valid),
-            "trust": trust,
-        }
-        return Estimate(
-            advantages=advantages,
-            returns=advantages + values,
-            values=values,
-            head_targets=self.observe(rollout, means, learned),
-            metrics=metrics,
-        )
-
-    def judge(
-        self, rollout: Rollout, means: Tensor, next_means: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Advantages and the baseline that they are over, both (T, N)."""
-        advantages = plain.variance_horizon(
-            rollout.rewards, means, next_means, rollout.terminated, rollout.truncated, weights
-        )
-        return advantages, means @ weights
-
-
-class VarianceHorizonReturn(VarianceHorizon):
-    """The rewards weighted in the same way, against a value of that return."""
-
-    @property
-    def replaces_value_loss(self) -> bool:
-        """The value is the critic, the predictions come beside it."""
-        return False
-
-    def judge(
-        self, rollout: Rollout, means: Tensor, next_means: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `VarianceHorizon`."""
-        advantages, predicted = super().judge(rollout, means, next_means, weights)
-        return advantages + predicted - rollout.values, rollout.values
-
-
-class VarianceHorizonLite(_PerLag):
-    """GAE with one discount, whose horizon is the number of lags that can be predicted."""
-
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        """Starts with the configured gamma."""
-        super().__init__(config, device)
-        self.gamma = Ema((), device)
-
-    @torch.no_grad()
-    def estimate(self, rollout: Rollout) -> Estimate:
-        """See `Estimator`."""
-        config = self.config
-        means, _ = _heads(rollout)
-        gamma = torch.where(self.gamma.weight > 0.0, self.gamma.value(), config.gamma)
-        gamma = gamma.clamp(config.gamma_low, config.gamma_high).float()
-        followed = self.warmup.followed()
-        if config.control == "head-only" or followed is not None:
-            gamma = torch.full_like(gamma, config.gamma if followed is None else followed)
-        rates = gamma.expand_as(rollout.rewards)
-        values, next_values = rollout.values, rollout.next_values
-        advantages = _gae(rollout, values, next_values, rates, config.gae_lambda)
-
-        explained = self.lags.weights()
-        targets = self.observe(rollout, means, explained)
-        horizon = self._horizon()
-        self.gamma.update((1.0 - 1.0 / horizon).clamp(config.gamma_low, config.gamma_high))
-        kept = gamma * config.gae_lambda
-        metrics = self.lags.metrics() | {
-            "effective_horizon": horizon,
-            "gamma_mean": gamma,
-            "horizon_mean": 1.0 / (1.0 - gamma),
-            "contraction": (gamma - kept) / (1.0 - kept),
-            "advantage_var": _variance(advantages, rollout.valid),
-        }
-        return Estimate(
-            advantages=advantages,
-            returns=advantages + values,
-            values=values,
-            head_targets=targets,
-            metrics=metrics,
-        )
-
-    def _horizon(self) -> Tensor:
-        """0-d: the explained lags, and those beyond H as the last half of them falls off."""
-        config = self.config
-        explained = self.lags.weights()
-        half = config.vd_horizon // 2
-        falls = explained[half + 1 :].sum() / explained[half:-1].sum().clamp(min=1e-12)
-        ratio = falls.clamp(0.0, config.gamma_high)
-        beyond = explained[-1] * ratio / (1.0 - ratio)
-        trust = self.lags.trust(explained, self.warmup.factor())
-        return (1.0 - trust) / (1.0 - config.gamma) + trust * (explained.sum() + beyond)
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Estimator`."""
-        return super().state_dict() | {"gamma": self.gamma.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Estimator`."""
-        super().load_state_dict(state)
-        self.gamma.load_state_dict(state["gamma"])
-
-
-def fetch(metrics: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Metrics as plain numbers and lists, in one transfer; None for what is not finite."""
-    if not metrics:
-        return {}
-    parts = [x.reshape(-1).double() for x in metrics.values()]
-    numbers: list[float] = torch.cat(parts).tolist()  # pyright: ignore[reportUnknownMemberType]
-    cleaned = [x if math.isfinite(x) else None for x in numbers]
-    found: dict[str, Any] = {}
-    for name, x in metrics.items():
-        mine, cleaned = cleaned[: x.numel()], cleaned[x.numel() :]
-        found[name] = mine if x.ndim else mine[0]
-    return found
-
-
-def _heads(rollout: Rollout) -> tuple[Tensor, Tensor]:
-    if rollout.head is None or rollout.next_head is None:
-        raise ValueError("the policy has no value head: make it with the estimator's config")
-    return rollout.head, rollout.next_head
-
-
-def _gae(
-    rollout: Rollout,
-    values: Tensor,
-    next_values: Tensor,
-    gamma: float | Tensor,
-    gae_lambda: float | Tensor,
-) -> Tensor:
-    scan = plain.gae if isinstance(gamma, Tensor) or isinstance(gae_lambda, Tensor) else ops.gae
-    return scan(
-        rollout.rewards,
-        values,
-        next_values,
-        rollout.terminated,
-        rollout.truncated,
-        gamma=gamma,
-        gae_lambda=gae_lambda,
-    )
-
-
-def _fixed_gae(rollout: Rollout, config: TrainConfig) -> Tensor:
-    return _gae(rollout, rollout.values, rollout.next_values, config.gamma, config.gae_lambda)
-
-
 def _log_ratio(x: Tensor, mask: Tensor) -> Tensor:
     """log(x / its mean over the mask), 0 where that says nothing."""
-    mean = _mean(x, mask)
+    mean = masked_mean(x, mask)
     ratio = torch.where(mean > 1e-30, x / mean, 1.0)
     return torch.where(torch.isfinite(ratio), ratio, 1.0).clamp(min=1e-30).log()
-
-
-def _mean(x: Tensor, mask: Tensor) -> Tensor:
-    return x.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
-
-
-def _variance(x: Tensor, mask: Tensor) -> Tensor:
-    return _mean((x - _mean(x, mask)).square(), mask)
-
-
-def _steps(mask: Tensor) -> Tensor:
-    return mask.flatten().nonzero().squeeze(-1)
 
 
 def _rate_metrics(
@@ -1019,7 +575,7 @@ def _calibration(rollout: Rollout, log_variance: Tensor, z2: Tensor) -> dict[str
         log_variance: (T, N) predicted at s_t.
         z2: (T, N) squared errors, in units of sigma_b^2.
     """
-    kept = _steps(rollout.valid)
+    kept = flat_steps(rollout.valid)
     log_variance, z2 = log_variance.flatten()[kept], z2.flatten()[kept]
     ordered, order = log_variance.sort()
     ratios = (z2 / log_variance.exp())[order]

@@ -34,7 +34,8 @@ from torch import Tensor
 
 from fastrl import checkpoint
 from fastrl.config import TrainConfig, load_config
-from fastrl.discount import Estimate, fetch, make_estimator
+from fastrl.discount import make_estimator
+from fastrl.estimators import Estimate, fetch
 from fastrl.metrics import JsonLines, Metric, Observer, Progress, RunSummary, Sink, open_sinks
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, UpdateStats, ppo_update

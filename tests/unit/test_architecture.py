@@ -23,6 +23,8 @@ TRAINER = {
     "checkpoint",
     "dashboard",
     "discount",
+    "estimators",
+    "horizon",
     "kernels",
     "models",
     "ops",

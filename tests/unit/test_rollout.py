@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastrl.advantages import gae
 from fastrl.config import AutoresetMode, config_for
-from fastrl.discount import Gae
+from fastrl.estimators import Gae
 from fastrl.rewards import RewardScaler
 from fastrl.rollout import Episodes, Rollout, RolloutCollector
 from fastrl.train import make_batch
