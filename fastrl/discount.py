@@ -268,7 +268,7 @@ class Confidence:
         scale = self.base_variance.value()
         self.neutral = scale <= 1e-12 * masked_mean(target.square(), valid) + 1e-30
         z2 = (error.square() / self.scale()).clamp(max=MAX_Z2)
-        z2 = torch.where(self.neutral, 1.0, z2)
+        z2 = torch.where(self.neutral | ~torch.isfinite(z2), 1.0, z2)
         # exp(LOWEST) is the smallest variance that the head can predict.
         constant = 0.5 * (masked_mean(z2, valid).clamp(min=math.exp(LOWEST)).log() + 1.0)
         self.skill.update(constant - masked_mean(gaussian_nll(log_variance, z2), valid))
