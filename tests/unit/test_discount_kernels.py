@@ -3,7 +3,10 @@
 The expected values are sums written out. Rollouts are float64 unless it says float32.
 """
 
+import ctypes
+import subprocess
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fastrl import advantages, ops
+from fastrl import advantages, kernels, ops
 
 Rollout = dict[str, Tensor]
 ENDS = ("terminated", "truncated")
@@ -714,10 +717,8 @@ def test_the_optimal_return_refuses_a_variance_of_0() -> None:
 # The kernels.
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("size", [(1, 1), (5, 33), (128, 1024), (16, 100_003)])
-def test_the_cuda_kernels_equal_the_cpu_twins_in_every_bit(size: tuple[int, int]) -> None:
+def every_kernel(size: tuple[int, int]) -> list[tuple[Callable[..., Any], dict[str, Any]]]:
+    """Calls of `fastrl.ops` that between them launch every kernel with every choice it has."""
     rollout = float32(make_rollout(*size, 23, 0.05))
     like = rollout["rewards"]
     gammas, lambdas = unit_like(like, 1), unit_like(like, 2)
@@ -726,11 +727,9 @@ def test_the_cuda_kernels_equal_the_cpu_twins_in_every_bit(size: tuple[int, int]
     rates = {"gamma": 0.97, "gae_lambda": 0.9}
     lags, shared = (float32(make_lags(rollout, 16, 5, shared)) for shared in (False, True))
     without = {k: x for k, x in lags.items() if k != "means"}
-    index = torch.randperm(like.numel(), generator=torch.Generator().manual_seed(6))[
-        : like.numel() // 2
-    ]
-    valid = gammas < 0.9
-    cases: list[tuple[Callable[..., Any], dict[str, Any]]] = [
+    index = torch.randperm(like.numel(), generator=torch.Generator().manual_seed(6))
+    index = index[: (like.numel() + 1) // 2]
+    return [
         (ops.gae, rollout | rates),
         (ops.gae, rollout | rates | {"gamma": gammas}),
         (ops.gae, rollout | rates | {"gae_lambda": lambdas}),
@@ -742,17 +741,102 @@ def test_the_cuda_kernels_equal_the_cpu_twins_in_every_bit(size: tuple[int, int]
         (ops.variance_horizon_return, steps(rollout) | without),
         (ops.lag_rewards, steps(rollout) | {"index": index, "horizon": 16}),
     ]
-    for function, arguments in cases:
-        on_gpu = {k: x.cuda() if isinstance(x, Tensor) else x for k, x in arguments.items()}
-        ours, theirs = function(**on_gpu), function(**arguments)
-        for a, b in zip(as_tuple(ours), as_tuple(theirs), strict=True):
-            assert torch.equal(a.cpu(), b), function.__name__
-    arguments = steps(rollout) | {"means": lags["means"], "valid": valid}
-    ours = ops.lag_moments(**{k: x.cuda() for k, x in arguments.items()})
-    for a, b in zip(ours, ops.lag_moments(**arguments), strict=True):
-        # Sums in float64 of up to two million numbers, in another order.
-        torch.testing.assert_close(a.cpu(), b, rtol=1e-11, atol=1e-13)
 
 
 def as_tuple(result: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (result,) if isinstance(result, Tensor) else result
+
+
+HOST = """
+#define __CUDACC__
+#define __global__
+#define __device__
+struct Index { int x; };
+thread_local Index blockIdx, blockDim, threadIdx;
+extern "C" void at(int block, int size, int thread) {
+  blockIdx.x = block; blockDim.x = size; threadIdx.x = thread;
+}
+#include "csrc/ops/advantages.cu"
+#include "csrc/ops/horizon.cu"
+"""
+
+
+class HostLaunch:
+    """Runs a kernel that g++ compiled for the host, thread after thread, in place of a GPU."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self.library = library
+        self.launched: set[str] = set()
+
+    def load(self, source: str, name: str, device: int | None) -> str:
+        assert (kernels.source_dir() / source).exists()
+        self.launched.add(name)
+        return name
+
+    def LaunchConfig(self, *, grid: int, block: int) -> tuple[int, int]:
+        return grid, block
+
+    def launch(self, stream: object, config: tuple[int, int], kernel: str, *arguments: Any) -> None:
+        raw = [ctypes.c_void_p(x) if isinstance(x, int) else x for x in arguments]
+        for block, thread in np.ndindex(*config):
+            self.library.at(block, config[1], thread)
+            getattr(self.library, kernel)(*raw)
+
+
+@pytest.fixture(scope="module")
+def host_kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The CUDA sources, compiled for the host."""
+    folder = tmp_path_factory.mktemp("kernels")
+    (folder / "host.cpp").write_text(HOST)
+    flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
+    subprocess.run(
+        ["g++", *flags, f"-I{kernels.source_dir()}", "host.cpp", "-o", "host.so"],
+        cwd=folder,
+        check=True,
+    )
+    return ctypes.CDLL(str(folder / "host.so"))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 33), (12, 70)])
+def test_what_is_launched_on_a_gpu_gives_the_bits_of_the_twins(
+    size: tuple[int, int], host_kernels: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The .cu files and the order of their arguments, on a machine without a GPU."""
+    cases = every_kernel(size)
+    expected = [as_tuple(function(**arguments)) for function, arguments in cases]
+    host = HostLaunch(host_kernels)
+    check = ops._check
+    monkeypatch.setattr(ops, "_check", lambda *args: check(*args) and "cuda")
+    monkeypatch.setattr(ops, "_CurrentStream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(kernels, "load", host.load)
+    monkeypatch.setattr(kernels, "cuda_core", lambda: host)
+
+    for (function, arguments), theirs in zip(cases, expected, strict=True):
+        for a, b in zip(as_tuple(function(**arguments)), theirs, strict=True):
+            assert torch.equal(a, b), function.__name__
+    assert host.launched == {"gae_kernel", "blend_kernel", "horizon_kernel", "lag_rewards_kernel"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("size", [(1, 1), (5, 33), (128, 1024), (16, 100_003)])
+def test_the_cuda_kernels_equal_the_cpu_twins_in_every_bit(size: tuple[int, int]) -> None:
+    for function, arguments in every_kernel(size):
+        on_gpu = {k: x.cuda() if isinstance(x, Tensor) else x for k, x in arguments.items()}
+        ours, theirs = function(**on_gpu), function(**arguments)
+        for a, b in zip(as_tuple(ours), as_tuple(theirs), strict=True):
+            assert torch.equal(a.cpu(), b), function.__name__
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_lag_moments_on_cuda_are_those_of_the_cpu() -> None:
+    rollout = float32(make_rollout(128, 1024, 24, 0.05))
+    means = make_lags(rollout, 16, 25)["means"].float()
+    valid = unit_like(rollout["rewards"], 26) < 0.9
+    arguments = steps(rollout) | {"means": means, "valid": valid}
+    ours = ops.lag_moments(**{k: x.cuda() for k, x in arguments.items()})
+    for a, b in zip(ours, ops.lag_moments(**arguments), strict=True):
+        # Sums in float64 of a hundred thousand numbers, in another order.
+        torch.testing.assert_close(a.cpu(), b, rtol=1e-11, atol=1e-13)
