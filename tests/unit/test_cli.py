@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastrl import cli
@@ -365,6 +366,21 @@ def test_eval_films_the_first_game(catch_run: Path, tmp_path: Path) -> None:
 
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(film))
     assert frames == 10  # A game of Catch has nine steps, and a start.
+
+
+def test_a_game_that_is_played_from_ram_is_filmed_from_the_screen(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the video extra")
+    run, film = tmp_path / "run", tmp_path / "film.mp4"
+    command = "train ALE/Pong-v5 --obs-type ram --total-steps 16 --num-envs 2 --num-steps 8 "
+    command += f"--num-minibatches 1 --run-dir {run} --env-options max_num_frames_per_episode=200"
+    assert cli.main(command.split()) == 0
+
+    assert cli.main(["eval", str(run), "--episodes", "1", "--video", str(film)]) == 0
+
+    reader = imageio_ffmpeg.read_frames(str(film))
+    assert next(reader)["size"] == (640, 420)
+    picture = np.frombuffer(next(reader), np.uint8).reshape(420, 640, 3)
+    assert picture[300].std() > 10  # Walls and a field.
 
 
 def test_report_prints_a_table_and_writes_files(
