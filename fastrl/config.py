@@ -238,8 +238,11 @@ class TrainConfig:
         for name in ("vd_eta", "vd_zeta"):
             _require(_is_number(self, name, -math.inf), self, name, "a finite number")
         _require(_is_int(self, "vd_warmup", 0), self, "vd_warmup", "an integer >= 0")
-        _require(isinstance(self.vd_skill_gate, bool), self, "vd_skill_gate", "true or false")
-        _require(isinstance(self.yoked_run, str), self, "yoked_run", "a string")
+        for name, kind, allowed in (
+            ("vd_skill_gate", bool, "true or false"),
+            ("yoked_run", str, "a string"),
+        ):
+            _require(isinstance(getattr(self, name), kind), self, name, allowed)
         kind = self.estimator
         with_it = f"with advantage {self.advantage}"
         for name, value in LITERAL.get(self.advantage, {}).items():

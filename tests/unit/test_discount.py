@@ -460,21 +460,26 @@ def test_a_known_variance_is_learned_and_calibrated(advantage: str) -> None:
         rollout = rollout_of(config, 0, 1, 1, **columns, head=seen, next_head=seen)
         return state.flatten(), estimator.estimate(rollout)
 
-    for update in range(200):
-        optimizer.param_groups[0]["lr"] = 0.1 * (1 - update / 200)
+    for update in range(120):
+        optimizer.param_groups[0]["lr"] = 0.15 * (1 - update / 120)
         state, estimate = play(64, 64)
         assert estimate.head_targets is not None
         optimizer.zero_grad()
         targets = estimate.head_targets.flatten(0, 1)
         estimator.loss(torch.zeros(64 * 64), head[state], targets).backward()
         optimizer.step()
-    _, estimate = play(512, 512)
+    state, estimate = play(512, 512)
+    assert estimate.head_targets is not None
 
+    found = bounded_log_variance(head.detach()[:, 0])
+    order = found[state].argsort()
+    ratios = (estimate.head_targets[..., 0].flatten() / found[state].exp())[order]
+    deciles = [float(part.mean()) for part in ratios.tensor_split(10)]
+    assert deciles == pytest.approx([1.0] * 10, abs=0.05)
     logged = fetch(estimate.metrics)
-    assert logged["z2_by_decile"] == pytest.approx([1.0] * 10, abs=0.05)
+    assert logged["z2_by_decile"] == pytest.approx([1.0] * 10, abs=0.3)  # of 4096 states
     assert logged["sigma_corr"] > 0.4
     relative = 2 * sigma.log() - sigma.square().mean().log()
-    found = bounded_log_variance(head.detach()[:, 0])
     torch.testing.assert_close(found, relative, rtol=0, atol=0.1)
     assert logged["skill"] > 0.1
 
