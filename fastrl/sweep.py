@@ -32,7 +32,7 @@ import signal
 import string
 import time
 import tomllib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -586,11 +586,12 @@ class Sweep:
         waiting = [state for state in self.states.values() if state.status != "finished"]
         running: dict[Job, RunState] = {}
         self.save()
-        with stop_signals(view.message) as signals:
+        with stop_signals() as signals:
             stopped = False
             while True:
                 if signals.count and not stopped:
                     stopped = True
+                    view.message(str(signals))
                     for job in running:
                         executor.stop(job)
                 if signals.count > 1:
@@ -762,15 +763,19 @@ def with_threads(packing: Packing, threads: int) -> Packing:
     return dataclasses.replace(packing, threads=threads)
 
 
+@dataclass(slots=True)
 class Signals:
     """How many SIGINT and SIGTERM came."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    count: int = 0
+    first: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.first}: the running runs save and end; once more kills them without saving"
 
 
 @contextlib.contextmanager
-def stop_signals(say: Callable[[str], None]) -> Generator[Signals]:
+def stop_signals() -> Generator[Signals]:
     """Counts SIGINT and SIGTERM instead of dying of them."""
     signals = Signals()
 
@@ -778,8 +783,7 @@ def stop_signals(say: Callable[[str], None]) -> Generator[Signals]:
         del frame
         signals.count += 1
         if signals.count == 1:
-            name = signal.Signals(number).name
-            say(f"{name}: the running runs save and end; once more kills them without saving")
+            signals.first = signal.Signals(number).name
 
     before = {
         number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)

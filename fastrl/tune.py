@@ -422,10 +422,11 @@ class _Searcher:
         begun = [x._trial_id for x in self.study.get_trials(states=(running_state,))]
         running: dict[Job, _Trial] = {}
         stopped = False
-        with stop_signals(self.say) as signals:
+        with stop_signals() as signals:
             while True:
                 if signals.count and not stopped:
                     stopped = True
+                    self.say(str(signals))
                     for job in running:
                         executor.stop(job)
                 if signals.count > 1:
