@@ -6,7 +6,7 @@ import collections.abc
 import enum
 import numpy
 import typing
-__all__: list[str] = ['AtariGame', 'Autoreset', 'Pool', 'PoolConfig', 'atari_games', 'gae', 'make_atari', 'register_games']
+__all__: list[str] = ['AtariGame', 'Autoreset', 'Pool', 'PoolConfig', 'atari_games', 'blended_gae', 'blended_lambda', 'gae', 'lag_moments', 'lag_rewards', 'make_atari', 'register_games', 'variance_horizon']
 class Autoreset(enum.Enum):
     """
     gymnasium's AutoresetMode.
@@ -133,9 +133,25 @@ def atari_games() -> list[AtariGame]:
     """
     Every game that the native console plays.
     """
-def gae(rewards: numpy.ndarray, values: numpy.ndarray, next_values: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, gamma: typing.SupportsFloat | typing.SupportsIndex, gae_lambda: typing.SupportsFloat | typing.SupportsIndex, out: numpy.ndarray) -> None:
+def blended_gae(rewards: numpy.ndarray, values: numpy.ndarray, next_values: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, error: numpy.ndarray, noise: numpy.ndarray, gamma: typing.SupportsFloat | typing.SupportsIndex, gae_lambda: typing.SupportsFloat | typing.SupportsIndex, unit: typing.SupportsFloat | typing.SupportsIndex, start: typing.SupportsFloat | typing.SupportsIndex, out: numpy.ndarray, lambdas: numpy.ndarray) -> None:
+    """
+    Fills out and lambdas, (T, N) float32; see fastrl.ops.blended_gae.
+    """
+def blended_lambda(error: numpy.ndarray, noise: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, gamma: typing.SupportsFloat | typing.SupportsIndex, gae_lambda: typing.SupportsFloat | typing.SupportsIndex, unit: typing.SupportsFloat | typing.SupportsIndex, start: typing.SupportsFloat | typing.SupportsIndex, lambdas: numpy.ndarray) -> None:
+    """
+    Fills lambdas (T, N) float32; see fastrl.ops.blended_lambda.
+    """
+def gae(rewards: numpy.ndarray, values: numpy.ndarray, next_values: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, gamma: typing.SupportsFloat | typing.SupportsIndex | numpy.ndarray, gae_lambda: typing.SupportsFloat | typing.SupportsIndex | numpy.ndarray, out: numpy.ndarray) -> None:
     """
     Fills out (T, N) float32 with generalized advantage estimates; see fastrl.ops.gae.
+    """
+def lag_moments(rewards: numpy.ndarray, means: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, valid: numpy.ndarray, num_known: numpy.ndarray, moments: numpy.ndarray) -> None:
+    """
+    Fills num_known (H,) int64 and moments (3, H) float64: mean, variance, squared error.
+    """
+def lag_rewards(rewards: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, index: numpy.ndarray, targets: numpy.ndarray, known: numpy.ndarray) -> None:
+    """
+    Fills targets (M, H) float32 and known (M, H) bool; see fastrl.ops.lag_rewards.
     """
 def make_atari(config: PoolConfig, cartridges: collections.abc.Sequence[tuple[str, bytes]], action_set: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], options: dict[str, typing.Any]) -> Pool:
     """
@@ -144,4 +160,8 @@ def make_atari(config: PoolConfig, cartridges: collections.abc.Sequence[tuple[st
 def register_games(add: typing.Any) -> None:
     """
     Calls add(id, num_actions, obs_shape, factory) for every game.
+    """
+def variance_horizon(rewards: numpy.ndarray, means: numpy.ndarray | None, next_means: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, weights: numpy.ndarray, out: numpy.ndarray) -> None:
+    """
+    Fills out (T, N) float32; see fastrl.ops.variance_horizon. Without means: the return.
     """

@@ -29,7 +29,7 @@ from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 import fastrl
-from fastrl.config import PRESETS, TrainConfig, config_for, load_config
+from fastrl.config import LITERAL, PRESETS, TrainConfig, config_for, load_config
 
 if TYPE_CHECKING:
     from fastrl.bench import BenchReport
@@ -102,8 +102,9 @@ class Train(TrainConfig):
         else:
             if first.env_id:
                 fastrl.spec(first.env_id)
-            obs_type = {"obs_type": "ram"} if first.obs_type == "ram" else {}
-            start = config_for(first.env_id or EXAMPLE_ENV, preset=first.preset or None, **obs_type)
+            chosen: dict[str, Any] = {"obs_type": "ram"} if first.obs_type == "ram" else {}
+            chosen |= {"advantage": first.advantage} if first.advantage in LITERAL else {}
+            start = config_for(first.env_id or EXAMPLE_ENV, preset=first.preset or None, **chosen)
         values: dict[str, Any] = start.to_dict() | {"env_id": first.env_id}
         return _parse(cls, arguments, prog="train", default=cls(**values))
 

@@ -1,6 +1,7 @@
 """The NVRTC loader, without a GPU where that is possible."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from fastrl import kernels, ops
 from fastrl.bench_kernels import bench_gae
 
 SOURCE = "csrc/ops/advantages.cu"
+KERNELS = {
+    SOURCE: ("gae_kernel", "blend_kernel"),
+    "csrc/ops/horizon.cu": ("horizon_kernel", "lag_rewards_kernel"),
+}
 
 
 @pytest.fixture
@@ -34,25 +39,28 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
+@pytest.mark.parametrize("source", KERNELS)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
-def test_the_gae_kernel_compiles_without_a_gpu(arch: str, cache: Path) -> None:
-    code = kernels.cubin(SOURCE, arch)
+def test_the_kernels_compile_without_a_gpu(arch: str, source: str, cache: Path) -> None:
+    code = kernels.cubin(source, arch)
     assert code.startswith(b"\x7fELF")
-    assert b"gae_kernel" in code
+    for name in KERNELS[source]:
+        assert name.encode() in code
 
 
-def test_the_gae_kernel_has_no_fused_multiply_add() -> None:
+@pytest.mark.parametrize("source", KERNELS)
+def test_no_kernel_has_a_fused_multiply_add(source: str) -> None:
     """Contraction would make its bits differ from the CPU's."""
     from cuda.bindings import nvrtc
 
-    text = (kernels.source_dir() / SOURCE).read_bytes()
+    text = (kernels.source_dir() / source).read_bytes()
     options = [
         b"-arch=compute_80",
         f"-std={kernels.NVRTC_FLAGS['std']}".encode(),
         f"--fmad={str(kernels.NVRTC_FLAGS['fma']).lower()}".encode(),
         f"-I{kernels.source_dir()}".encode(),
     ]
-    _, program = nvrtc.nvrtcCreateProgram(text, SOURCE.encode(), 0, [], [])
+    _, program = nvrtc.nvrtcCreateProgram(text, source.encode(), 0, [], [])
     (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS
     _, size = nvrtc.nvrtcGetPTXSize(program)
@@ -82,17 +90,20 @@ def test_a_damaged_cache_entry_is_compiled_again(damage, cache: Path, compilatio
     assert len(compilations) == 2
 
 
+@pytest.mark.parametrize("changed", ["advantages.h", "device.h"])
 def test_a_changed_header_is_compiled_again(
-    tmp_path: Path, cache: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+    changed: str,
+    tmp_path: Path,
+    cache: Path,
+    compilations: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "csrc" / "ops"
-    folder.mkdir(parents=True)
-    for name in ("advantages.cu", "advantages.h"):
-        (folder / name).write_bytes((kernels.source_dir() / "csrc" / "ops" / name).read_bytes())
+    shutil.copytree(kernels.source_dir() / "csrc" / "ops", folder)
     monkeypatch.setattr(kernels, "source_dir", lambda: tmp_path)
     kernels.cubin(SOURCE, "sm_90")
 
-    with (folder / "advantages.h").open("a") as header:
+    with (folder / changed).open("a") as header:
         header.write("// another line\n")
     kernels.cubin(SOURCE, "sm_90")
 
