@@ -17,13 +17,15 @@ class FakeExecutor:
         self.play = play
         self.num_slots = num_slots
         self.started: list[Job] = []
-        self.ended: list[Job] = []
+        self.events: list[tuple[str, str]] = []
+        """("start" or "end", run_dir), as they happened."""
         self.most_at_once = 0
         self._left: dict[Job, list[float]] = {}
         self._stopping: set[Job] = set()
 
     def start(self, job: Job) -> None:
         self.started.append(job)
+        self.events.append(("start", job.config.run_dir))
         self._left[job] = []
         self.most_at_once = max(self.most_at_once, len(self._left))
         assert self.most_at_once <= self.num_slots
@@ -51,7 +53,7 @@ class FakeExecutor:
                 if code is None:
                     continue
             del self._left[job]
-            self.ended.append(job)
+            self.events.append(("end", job.config.run_dir))
             ended.append((job, code))
         return ended
 
