@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from fastrl.config import TrainConfig
 
 INTERRUPTED = 130
 """Exit code of a run that was asked to stop, and saved."""
+INTERRUPT_S = 0.1
+"""Seconds between two looks for an interrupt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -158,6 +161,7 @@ class RayExecutor:
             options["address"] = address or None
         else:
             options["include_dashboard"] = False
+            options["_system_config"] = {"worker_niceness": 0}  # Ray's own default is 15.
             if num_slots:
                 options["num_cpus"] = num_slots * threads
         try:
@@ -243,7 +247,9 @@ def run_process(job: Job) -> int:
     """Runs a job to its end and returns its exit code; an interrupt is passed on to it."""
     process = start_process(job)
     try:
-        return process.wait()
+        while (code := process.poll()) is None:
+            time.sleep(INTERRUPT_S)  # Ray's interrupt does not end a wait in the kernel.
+        return code
     except KeyboardInterrupt:
         process.terminate()
         return process.wait()

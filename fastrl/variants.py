@@ -35,6 +35,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # C: lambda follows it; the ensemble tells the critic's error from the return's noise.
         "variance-lambda": {"advantage": "variance-lambda"},
         "variance-lambda-ensemble": {"advantage": "variance-lambda-ensemble"},
+        # Its signals held constant: what is left is the higher lambda before an episode's end.
+        "ensemble-constant": {"advantage": "variance-lambda-ensemble", "vd_lmax": 0.0},
         # A: a weight for each lag.
         "variance-horizon": {"advantage": "variance-horizon"},
         "variance-horizon-return": {"advantage": "variance-horizon-return"},
@@ -62,6 +64,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "advantage": "variance-lambda",
             "control": "yoked",
             "yoked_run": OTHER_SEED_RUN % "variance-lambda",
+        },
+        "yoked-horizon-lite": {
+            "advantage": "variance-horizon-lite",
+            "control": "yoked",
+            "yoked_run": OTHER_SEED_RUN % "variance-horizon-lite",
         },
         # S: the same distribution over the batch, the states exchanged.
         "shuffled-gamma": {

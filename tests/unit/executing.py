@@ -19,6 +19,7 @@ class FakeExecutor:
         self.started: list[Job] = []
         self.events: list[tuple[str, str]] = []
         """("start" or "end", run_dir), as they happened."""
+        self.lines: list[str] = []
         self.most_at_once = 0
         self._left: dict[Job, list[float]] = {}
         self._stopping: set[Job] = set()

@@ -21,6 +21,7 @@ from rich.console import Console
 from fastrl import checkpoint, cli, sweep
 from fastrl.config import config_for, replace
 from fastrl.executors import Job
+from fastrl.models import make_policy
 from fastrl.sweep import (
     Grid,
     Packing,
@@ -523,7 +524,7 @@ def children(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 def wait_for(path: Path, count: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not path.exists() or path.read_bytes().count(b"\n") < count:
         assert process.poll() is None, "the sweep ended too early"
         assert time.monotonic() < until, "the sweep makes no progress"
@@ -564,7 +565,10 @@ def test_ctrl_c_saves_every_running_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(
         command(
-            str(small(tmp_path, "seeds = 3", total_steps=10_000_000)), "--out", str(out), "--jobs=2"
+            str(small(tmp_path, "variants = ['ppo']\nseeds = 3", total_steps=10_000_000)),
+            "--out",
+            str(out),
+            "--jobs=2",
         ),
         stdout=subprocess.PIPE,
     )
@@ -648,3 +652,119 @@ def test_a_dry_run_lists_the_runs_and_makes_nothing(
     assert lines[:3] == [str(recorded / f"runs/Catch-v0/ppo/s{seed}") for seed in (1, 2, 3)]
     assert lines[3].startswith("3 runs, 600,000 agent steps; ")
     assert sorted(recorded.rglob("*")) == before
+
+
+SWEEPS = Path(__file__).parents[2] / "benchmarks" / "sweeps"
+
+
+@pytest.mark.parametrize(
+    ("name", "runs", "steps"),
+    [
+        ("learned_discount_minatar", 2500, 12_500_000_000),
+        ("learned_discount_minatar_small", 195, 175_500_000),
+        ("fixed_discount_minatar", 300, 1_500_000_000),
+        ("learned_discount_atari", 800, 8_000_000_000),
+    ],
+)
+def test_the_repositorys_sweeps_can_be_run(
+    name: str, runs: int, steps: int, tmp_path: Path
+) -> None:
+    planned = planned_runs(make_grid(read_sweep_file(SWEEPS / f"{name}.toml")), tmp_path)
+
+    assert len(planned) == runs
+    assert sum(run.config.total_steps for run in planned) == steps
+
+
+def test_every_variant_has_a_place_in_the_full_sweep(tmp_path: Path) -> None:
+    full = read_sweep_file(SWEEPS / "learned_discount_minatar.toml")
+
+    assert set(full["variants"]) == set(VARIANTS)
+
+
+def test_no_two_variants_are_the_same(tmp_path: Path) -> None:
+    grid = make_grid({}, envs=["MinAtar/Asterix-v1"], variants=list(VARIANTS), seeds=2)
+
+    configs = [
+        replace(run.config, run_dir="").to_json()
+        for run in planned_runs(grid, tmp_path)
+        if run.seed == 1
+    ]
+
+    assert len(configs) == len(set(configs)) == len(VARIANTS)
+
+
+def test_every_variant_starts_from_the_weights_of_ppo(tmp_path: Path) -> None:
+    grid = make_grid({}, envs=["MinAtar/Asterix-v1"], variants=list(VARIANTS), seeds=2)
+    start: dict[str, dict[int, dict[str, torch.Tensor]]] = {}
+    for run in planned_runs(grid, tmp_path):
+        torch.manual_seed(run.seed)
+        policy = make_policy(run.config, (10, 10, 4), 5, obs_high=1)
+        start.setdefault(run.variant, {})[run.seed] = policy.state_dict()
+
+    for variant, by_seed in start.items():
+        for seed, weights in start["ppo"].items():
+            for name, expected in weights.items():
+                assert torch.equal(by_seed[seed][name], expected), (variant, seed, name)
+    assert any(not torch.equal(x, start["ppo"][2][name]) for name, x in start["ppo"][1].items())
+
+
+@pytest.mark.slow
+def test_ray_runs_the_same_sweep_on_two_workers(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the ray extra")
+    file = small(tmp_path, "variants = ['ppo', 'broken']\nseeds = 2")
+    file.write_text(
+        file.read_text(encoding="utf-8") + "[variant.broken]\nenv_options = { nope = 1 }\n",
+        encoding="utf-8",
+    )
+    out = tmp_path / "ray"
+
+    done = subprocess.run(
+        command(str(file), "--out", str(out), "--executor", "ray", "--jobs", "2"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "4 runs, 2 at a time with 1 thread each" in done.stdout
+    assert "2 runs failed:\n  runs/Catch-v0/broken/s1: ValueError: 'Catch-v0' has" in done.stdout
+    for run in planned_runs(make_grid(read_sweep_file(file)), out):
+        if run.variant == "ppo":
+            whole = tmp_path / "whole" / run.dir
+            train(replace(run.config, run_dir=str(whole), torch_threads=1, env_threads=1))
+            assert lines_of(out / run.dir) == lines_of(whole)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_the_runs_of_a_ray_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the ray extra")
+    out = tmp_path / "ray"
+    file = small(tmp_path, "variants = ['ppo']\nseeds = 2", total_steps=10_000_000)
+    process = subprocess.Popen(
+        command(str(file), "--out", str(out), "--executor", "ray", "--jobs", "2"),
+        stdout=subprocess.PIPE,
+    )
+    for seed in (1, 2):
+        wait_for(out / f"runs/Catch-v0/ppo/s{seed}/metrics.jsonl", 5, process)
+
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+
+    assert process.returncode == 130
+    assert [run["status"] for run in read_sweep(out)["runs"]] == ["interrupted"] * 2
+    for seed in (1, 2):
+        run_dir = out / f"runs/Catch-v0/ppo/s{seed}"
+        saved = checkpoint.load(checkpoint.latest(run_dir))
+        assert saved["counters"]["global_step"] == lines_of(run_dir)[-1]["global_step"]
+
+
+def test_ray_that_is_missing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    line = f"sweep --env Catch-v0 --executor ray --out {tmp_path / 'out'}"
+
+    assert cli.main(line.split()) == 2
+
+    assert "pip install 'fastrl[ray]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
