@@ -351,9 +351,10 @@ class Tune(Packed):
                 raise UsageError(f"a study goes on as it began: leave {', '.join(given)} out")
             search = tune.Search.from_dict(tune.read_study(self.resume))
         else:
+            seeds = _seeds(self.seeds)
             search = tune.Search(
                 envs=self.envs,
-                seeds=seed_list(_seeds(self.seeds) or 3),
+                seeds=(1, 2, 3) if seeds is None else seed_list(seeds),
                 variant=self.variant or "ppo",
                 common=_options_from(list(self.overrides)),
                 space=tune.DEFAULT_SPACE if self.space is None else tune.read_space(self.space),

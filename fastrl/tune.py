@@ -144,16 +144,15 @@ class Search:
         Raises:
             ValueError: The parameters make no config.
         """
-        overrides: dict[str, Any] = {**self.common, **variant_overrides(self.variant, {}), **params}
-        return [
-            config_for(
-                env_id,
-                **overrides
-                | {"seed": seed, "run_dir": str(folder / env_id.replace("/", "-") / f"s{seed}")},
-            )
-            for seed in self.seeds
-            for env_id in self.envs
-        ]
+        fixed = {**self.common, **variant_overrides(self.variant, {}), **params}
+        configs: list[TrainConfig] = []
+        for seed in self.seeds:
+            for env_id in self.envs:
+                run_dir = str(folder / env_id.replace("/", "-") / f"s{seed}")
+                values: dict[str, Any] = dict(fixed)
+                values.update(seed=seed, run_dir=run_dir)
+                configs.append(config_for(env_id, **values))
+        return configs
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as tune.json holds them."""
