@@ -19,7 +19,24 @@ Protocol = Literal["none", "classic", "machado"]
 ObsType = Literal["screen", "ram"]
 AutoresetMode = Literal["NextStep", "SameStep"]
 WandbMode = Literal["online", "offline", "disabled"]
-Advantage = Literal["gae"]
+Advantage = Literal[
+    "gae",
+    "variance-gamma",
+    "variance-lambda",
+    "variance-lambda-ensemble",
+    "variance-horizon",
+    "variance-horizon-return",
+    "variance-horizon-lite",
+    "stream-lag",
+    "stream-time",
+]
+Control = Literal["none", "head-only", "yoked", "shuffled", "negated"]
+VdLoss = Literal["decoupled", "nll", "beta_nll"]
+VdSignal = Literal["return", "td"]
+VdBase = Literal["geo", "var"]
+VdRef = Literal["self", "fixed"]
+VdMap = Literal["auto", "odds", "ev", "prec"]
+VdNorm = Literal["max", "sum"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +90,9 @@ class TrainConfig:
     gae_lambda: float = 0.95
     """In [0, 1]. Source: Schulman et al. 2017, table 5."""
     advantage: Advantage = "gae"
-    """Advantage estimator."""
+    """Advantage estimator. variance-*: a discount, a lambda or a horizon that follows the critic's
+    own confidence, see `fastrl.discount`. stream-lag and stream-time fix options of
+    variance-horizon-return and of variance-gamma, see `LITERAL`."""
     num_minibatches: int = 8
     """Minibatches per epoch."""
     update_epochs: int = 3
@@ -96,6 +115,57 @@ class TrainConfig:
     """clip: sign of the reward. return_std: divide by the running standard deviation of the
     discounted return, as gymnasium's NormalizeReward."""
 
+    control: Control = "none"
+    """What a learned discount is compared with. head-only: its head learns, the advantage is GAE's.
+    yoked: every state gets the mean gamma or lambda that `yoked_run` logged in the same update.
+    shuffled: confidence is dealt out to states at random. negated: confidence with its sign
+    turned."""
+    yoked_run: str = ""
+    """Folder of the run that control yoked follows."""
+    vd_loss: VdLoss = "decoupled"
+    """variance-gamma and variance-lambda. decoupled: the critic learns as in PPO, the variance head
+    beside it. nll: one Gaussian likelihood trains both, and the body. beta_nll: that, weighted with
+    the predicted standard deviation (Seitzer et al. 2022, arXiv:2203.09168, beta 0.5)."""
+    vd_signal: VdSignal = "return"
+    """Of which error the variance is learned, in variance-gamma and variance-lambda: that of the
+    return, or of one step (td)."""
+    vd_base: VdBase = "geo"
+    """geo: confidence is relative to the batch's geometric mean, so that gamma and lambda keep
+    their mean log-odds. var: relative to that of a constant guess."""
+    vd_ref: VdRef = "fixed"
+    """variance-gamma: whose return the variance is of. fixed: that of gamma, with a mean of its
+    own. self: the one discounted as learned."""
+    vd_map: VdMap = "auto"
+    """From confidence to the weight of the future. odds: tilt the odds of gamma or lambda. ev:
+    explained share of the variance. prec: precision beyond a constant guess. auto: odds, or ev for
+    variance-horizon*."""
+    vd_norm: VdNorm = "max"
+    """With vd_map prec: the weights' maximum, or their sum, is 1."""
+    vd_eta: float = 0.5
+    """variance-gamma: exponent of the relative variance that divides the horizon; 0 is PPO."""
+    vd_zeta: float = 0.5
+    """variance-lambda: exponent of the relative variance that multiplies the odds of lambda; 0 is
+    PPO."""
+    vd_beta: float = 1.0
+    """Weight of a constant guess in the maps ev and prec."""
+    vd_horizon: int = 64
+    """variance-horizon*: lags H at which rewards are predicted, at most num_steps."""
+    vd_lmax: float = 3.0
+    """Bound of the relative log variance. 0 makes every state alike: PPO, but in
+    variance-lambda-ensemble, where the end of an episode still raises lambda."""
+    vd_warmup: int = 20
+    """Updates over which confidence gains its full effect."""
+    vd_skill_gate: bool = False
+    """Confidence has an effect only as far as its head predicts better than a constant."""
+    gamma_low: float = 0.8
+    """Smallest learned gamma."""
+    gamma_high: float = 0.9995
+    """Largest learned gamma."""
+    lambda_low: float = 0.5
+    """Smallest lambda of variance-lambda."""
+    lambda_high: float = 0.995
+    """Largest lambda of variance-lambda."""
+
     checkpoint_every: int = 50
     """Updates between full checkpoints; one more is written at the end."""
     track: bool = False
@@ -117,25 +187,30 @@ class TrainConfig:
             _require(getattr(self, name) in literal, self, name, f"one of {', '.join(literal)}")
         for name in ("total_steps", "num_envs", "num_steps", "num_minibatches", "update_epochs"):
             _require(_is_int(self, name, 1), self, name, "an integer >= 1")
-        for name in ("env_threads", "torch_threads"):
+        for name in ("env_threads", "torch_threads", "vd_warmup"):
             _require(_is_int(self, name, 0), self, name, "an integer >= 0")
         _require(_is_int(self, "seed", 0, 2**31 - 1), self, "seed", "an integer in [0, 2**31 - 1]")
         _require(_is_int(self, "checkpoint_every", 1), self, "checkpoint_every", "an integer >= 1")
-        for name in ("gamma", "gae_lambda"):
+        for name in _RATES:
             _require(_is_number(self, name, 0.0, 1.0), self, name, "a number in [0, 1]")
         for name in ("learning_rate", "adam_eps", "clip_coef", "max_grad_norm"):
             _require(
                 _is_number(self, name, 0.0) and getattr(self, name) > 0, self, name, "a number > 0"
             )
-        for name in ("ent_coef", "vf_coef"):
+        for name in ("ent_coef", "vf_coef", "vd_beta", "vd_lmax"):
             _require(_is_number(self, name, 0.0), self, name, "a number >= 0")
         kl_ok = self.target_kl is None or (
             _is_number(self, "target_kl", 0.0) and self.target_kl > 0
         )
         _require(kl_ok, self, "target_kl", "a number > 0, or None")
-        for name in ("anneal_lr", "norm_adv", "clip_vloss", "track", "tensorboard"):
+        for name in ("vd_eta", "vd_zeta"):
+            _require(_is_number(self, name, -math.inf), self, name, "a finite number")
+        for name in (
+            *("anneal_lr", "norm_adv", "clip_vloss", "track", "tensorboard"),
+            "vd_skill_gate",
+        ):
             _require(isinstance(getattr(self, name), bool), self, name, "true or false")
-        for name in ("env_id", "preset", "run_dir", "wandb_project"):
+        for name in ("env_id", "preset", "run_dir", "wandb_project", "yoked_run"):
             _require(isinstance(getattr(self, name), str), self, name, "a string")
         _require(bool(self.env_id), self, "env_id", "an environment id, see `fastrl envs`")
         _require(_is_mapping(self, "env_options"), self, "env_options", "a mapping of options")
@@ -157,6 +232,58 @@ class TrainConfig:
             "obs_type",
             f"screen for {self.env_id} (only ALE/ environments have RAM)",
         )
+        self._check_discount()
+
+    def _check_discount(self) -> None:
+        """What the estimator asks of its options."""
+        kind = self.estimator
+        with_it = f"with advantage {self.advantage}"
+        for name, value in LITERAL.get(self.advantage, {}).items():
+            _require(getattr(self, name) == value, self, name, f"{value} {with_it}")
+        controls = _CONTROLS.get(kind, ("none",))
+        _require(
+            self.control in controls, self, "control", f"one of {', '.join(controls)} {with_it}"
+        )
+        yoked = self.control == "yoked"
+        _require(
+            bool(self.yoked_run) == yoked,
+            self,
+            "yoked_run",
+            "the folder of a run with control yoked" if yoked else "empty without control yoked",
+        )
+        maps = _MAPS.get(kind, get_args(VdMap))
+        _require(self.vd_map in maps, self, "vd_map", f"one of {', '.join(maps)} {with_it}")
+        if self.vd_map == "ev" and kind == "variance-gamma":
+            _require(self.vd_base == "var", self, "vd_base", "var with vd_map ev")
+            _require(self.control != "negated", self, "control", "another with vd_map ev")
+            _require(self.gamma_high < 1.0, self, "gamma_high", "a number < 1 with vd_map ev")
+        if kind == "variance-lambda-ensemble":
+            _require(self.vd_loss == "decoupled", self, "vd_loss", f"decoupled {with_it}")
+            _require(self.gae_lambda < 1.0, self, "gae_lambda", f"a number < 1 {with_it}")
+        if self.vd_loss != "decoupled":
+            _require(self.vd_signal == "return", self, "vd_signal", f"return with {self.vd_loss}")
+        if kind in ("variance-gamma", "variance-horizon-lite"):
+            _require_between(self, "gamma", "gamma_low", "gamma_high", with_it)
+        if kind == "variance-lambda":
+            _require_between(self, "gae_lambda", "lambda_low", "lambda_high", with_it)
+        lags = self.num_steps if kind.startswith("variance-horizon") else math.inf
+        _require(
+            _is_int(self, "vd_horizon", 1, lags),
+            self,
+            "vd_horizon",
+            "an integer >= 1" if lags == math.inf else f"an integer in [1, num_steps = {lags}]",
+        )
+
+    @property
+    def estimator(self) -> Advantage:
+        """The estimator, also where `advantage` names one with its options."""
+        match self.advantage:
+            case "stream-lag":
+                return "variance-horizon-return"
+            case "stream-time":
+                return "variance-gamma"
+            case _:
+                return self.advantage
 
     @property
     def batch_size(self) -> int:
@@ -315,6 +442,44 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 machado: Cleanba's PPO."""
 
 
+LITERAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "stream-lag": {"vd_map": "prec", "vd_norm": "max", "vd_beta": 1.0},
+        "stream-time": {
+            "gae_lambda": 1.0,
+            "vd_beta": 1.0,
+            "vd_base": "var",
+            "vd_loss": "nll",
+            "vd_map": "ev",
+            "vd_ref": "self",
+            "vd_signal": "return",
+        },
+    }
+)
+"""The two readings of the idea as its author put it, by value of `advantage`: weights by how far
+ahead a reward is, or a discount by how sure the critic is of the state reached."""
+
+_SIGNED = ("none", "head-only", "yoked", "shuffled", "negated")
+_CONTROLS: dict[str, tuple[Control, ...]] = {
+    "variance-gamma": _SIGNED,
+    "variance-lambda": _SIGNED,
+    "variance-lambda-ensemble": _SIGNED,
+    "variance-horizon": ("none", "head-only"),
+    "variance-horizon-return": ("none", "head-only"),
+    "variance-horizon-lite": ("none", "head-only", "yoked"),
+}
+"""The weights of variance-horizon* are the same for all states: there is nothing to shuffle."""
+
+_MAPS: dict[str, tuple[VdMap, ...]] = {
+    "variance-gamma": ("auto", "odds", "ev"),
+    "variance-lambda": ("auto", "odds"),
+    "variance-lambda-ensemble": ("auto",),
+    "variance-horizon": ("auto", "ev", "prec"),
+    "variance-horizon-return": ("auto", "ev", "prec"),
+    "variance-horizon-lite": ("auto", "ev"),
+}
+
+
 def default_preset(env_id: str, obs_type: str = "screen") -> str:
     """The preset that fits an environment id and, for Atari, what is observed."""
     if env_id.startswith("ALE/"):
@@ -323,7 +488,7 @@ def default_preset(env_id: str, obs_type: str = "screen") -> str:
 
 
 def config_for(env_id: str, *, preset: str | None = None, **overrides: Any) -> TrainConfig:
-    """The config of a run: field defaults, then the preset, then `overrides`.
+    """The config of a run: field defaults, the preset, what `LITERAL` fixes, then `overrides`.
 
     Args:
         env_id: What to play.
@@ -336,7 +501,8 @@ def config_for(env_id: str, *, preset: str | None = None, **overrides: Any) -> T
     name = default_preset(env_id, overrides.get("obs_type", "screen")) if preset is None else preset
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
-    values = {"env_id": env_id, "preset": name, **PRESETS[name]}
+    fixed = LITERAL.get(overrides.get("advantage", ""), {})
+    values = {"env_id": env_id, "preset": name, **PRESETS[name], **fixed}
     return TrainConfig.from_dict(values | overrides)
 
 
@@ -383,6 +549,12 @@ def _require(ok: bool, config: TrainConfig, name: str, allowed: str) -> None:
         raise ValueError(f"{name} must be {allowed}, got {getattr(config, name)!r}")
 
 
+def _require_between(config: TrainConfig, name: str, low: str, high: str, why: str) -> None:
+    bounds = getattr(config, low), getattr(config, high)
+    allowed = f"in [{low}, {high}] = [{bounds[0]}, {bounds[1]}] {why}"
+    _require(bounds[0] <= getattr(config, name) <= bounds[1], config, name, allowed)
+
+
 def _is_mapping(config: TrainConfig, name: str) -> bool:
     return isinstance(getattr(config, name), Mapping)
 
@@ -398,6 +570,8 @@ def _is_number(config: TrainConfig, name: str, low: float, high: float = math.in
         return False
     return math.isfinite(value) and low <= value <= high
 
+
+_RATES = ("gamma", "gae_lambda", "gamma_low", "gamma_high", "lambda_low", "lambda_high")
 
 _LITERALS: dict[str, tuple[str, ...]] = {
     name: get_args(kind)

@@ -218,7 +218,7 @@ def evaluate(
 
         @torch.inference_mode()
         def choose(obs: Array) -> Array:
-            logits, _ = policy(torch.as_tensor(obs).to(device))
+            logits = policy(torch.as_tensor(obs).to(device))[0]
             if greedy:
                 return logits.argmax(-1).cpu().numpy()
             return sample_actions(logits, generator)[0].cpu().numpy()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fastrl.config import TrainConfig
 
-Scalar = int | float | str | None
+Metric = int | float | str | list[float | None] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +78,7 @@ class Observer(Protocol):
 class Sink(Protocol):
     """Where metrics go besides the run folder."""
 
-    def write(self, metrics: Mapping[str, Scalar]) -> None:
+    def write(self, metrics: Mapping[str, Metric]) -> None:
         """Takes the metrics of one update; they hold `global_step`."""
         ...
 
@@ -105,7 +105,7 @@ class JsonLines:
         self._file.truncate(keep_bytes)
         self._file.seek(0, os.SEEK_END)
 
-    def write(self, lines: Iterable[Mapping[str, Scalar]]) -> None:
+    def write(self, lines: Iterable[Mapping[str, Metric]]) -> None:
         """Appends and flushes, so that a killed process loses no line."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
         self._file.write(text.encode())
@@ -141,10 +141,10 @@ class WandbSink:
             config=config.to_dict(),
         )
 
-    def write(self, metrics: Mapping[str, Scalar]) -> None:
+    def write(self, metrics: Mapping[str, Metric]) -> None:
         """Logs against agent steps."""
         present = {key: value for key, value in metrics.items() if value is not None}
-        self._run.log(present, step=int(metrics["global_step"] or 0))
+        self._run.log(present, step=metrics["global_step"])
 
     def close(self) -> None:
         """Finishes the W&B run."""
@@ -162,7 +162,7 @@ class TensorBoardSink:
             str(run_dir / "tensorboard"), purge_step=global_step or None
         )
 
-    def write(self, metrics: Mapping[str, Scalar]) -> None:
+    def write(self, metrics: Mapping[str, Metric]) -> None:
         """Adds every number against agent steps."""
         step = metrics["global_step"]
         for key, value in metrics.items():

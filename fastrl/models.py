@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from fastrl.config import Policy, TrainConfig
+from fastrl.discount import HeadSpec, head_spec
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class ActorCritic(nn.Module):
-    """A body with two heads.
+    """A body with two heads, and a third where the advantage estimator asks for one.
 
     `obs_scale` travels in the state dict, so a checkpoint knows how its observations were scaled.
     """
@@ -29,19 +30,46 @@ class ActorCritic(nn.Module):
         self.body = body
         self.actor = _init(nn.Linear(features, num_actions), 0.01)
         self.critic = _init(nn.Linear(features, 1), 1.0)
+        self.value_head: ValueHead | None = None
         self.register_buffer("obs_scale", torch.tensor(1.0 / obs_high))
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, obs: Tensor) -> tuple[Tensor, ...]:
         """Evaluates a batch.
 
         Args:
             obs: (N, *obs_shape) uint8.
 
         Returns:
-            Logits (N, A) and values (N,), float32.
+            Logits (N, A) and values (N,), float32; with a value head its outputs (N, K) too.
         """
         features = self.body(obs.to(self.obs_scale.dtype) * self.obs_scale)
-        return self.actor(features), self.critic(features).squeeze(-1)
+        outputs = self.actor(features), self.critic(features).squeeze(-1)
+        return outputs if self.value_head is None else (*outputs, self.value_head(features))
+
+
+class ValueHead(nn.Module):
+    """K linear outputs that an advantage estimator learns beside the value, see `HeadSpec`.
+
+    Zero at first, but for the ensemble's, which come from a generator of their own: with the same
+    seed every other weight is that of a policy without this head.
+    """
+
+    def __init__(self, features: int, spec: HeadSpec) -> None:
+        """Seeds the ensemble's weights with torch's initial seed."""
+        super().__init__()
+        self.through_body = spec.through_body
+        self.weight = nn.Parameter(torch.zeros(spec.num_outputs, features))
+        self.bias = nn.Parameter(torch.zeros(spec.num_outputs))
+        if spec.num_members:
+            generator = torch.Generator().manual_seed(torch.initial_seed())
+            with torch.no_grad():
+                members = self.weight[-spec.num_members :]
+                members.normal_(std=features**-0.5, generator=generator)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, features) to (N, K) float32."""
+        seen = features if self.through_body else features.detach()
+        return nn.functional.linear(seen, self.weight, self.bias).float()
 
 
 class ChannelsLastImage(nn.Module):
@@ -192,7 +220,11 @@ def make_policy(
         raise ValueError(
             f"num_actions and obs_high must be >= 1, got {num_actions=} and {obs_high=}"
         )
-    return POLICIES[name](tuple(obs_shape), num_actions, obs_high)
+    policy = POLICIES[name](tuple(obs_shape), num_actions, obs_high)
+    spec = head_spec(config_or_name) if isinstance(config_or_name, TrainConfig) else None
+    if spec is not None:
+        policy.value_head = ValueHead(policy.actor.in_features, spec)
+    return policy
 
 
 def _init(layer: Layer, gain: float = math.sqrt(2.0)) -> Layer:

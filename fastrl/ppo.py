@@ -9,7 +9,7 @@ Shapes: B steps of a batch, M steps of a minibatch, A actions.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,21 @@ class Batch:
     """(B,) targets of the value: advantages + values."""
     values: Tensor
     """(B,) value when the action was taken."""
+    head_targets: Tensor | None = None
+    """(B, ...) what the value head learns, where there is one."""
+
+
+class HeadLoss(Protocol):
+    """What a value head is trained by; see `fastrl.discount.Estimator`."""
+
+    @property
+    def replaces_value_loss(self) -> bool:
+        """Whether this is the critic's only loss."""
+        ...
+
+    def loss(self, values: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        """From values (M,), outputs of the head (M, K) and their targets (M, ...)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,21 +98,26 @@ def minibatch_indices(
 
 
 def ppo_loss(
-    policy: nn.Module, batch: Batch, index: Tensor, config: TrainConfig
+    policy: nn.Module,
+    batch: Batch,
+    index: Tensor,
+    config: TrainConfig,
+    head_loss: HeadLoss | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The clipped objective on one minibatch.
 
     Args:
-        policy: Maps observations to logits and values.
+        policy: Maps observations to logits and values, and to outputs of a value head if any.
         batch: The steps.
         index: (M,) int64, which of them.
         config: Coefficients.
+        head_loss: Of the value head; weighs as the value loss does.
 
     Returns:
         The loss to minimise (eq. 9 of the paper, negated), and a detached vector of policy loss,
         value loss, entropy, approximate KL divergence and clip fraction.
     """
-    logits, values = policy(batch.obs[index])
+    logits, values, *head = policy(batch.obs[index])
     log_probs = torch.log_softmax(logits, dim=-1)
     logprobs = log_probs.gather(-1, batch.actions[index].unsqueeze(-1)).squeeze(-1)
     entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
@@ -119,9 +139,15 @@ def ppo_loss(
         old_values = batch.values[index]
         change = (values - old_values).clamp(-config.clip_coef, config.clip_coef)
         squared_error = torch.maximum(squared_error, (old_values + change - returns).square())
-    value_loss = 0.5 * squared_error.mean()
+    value_loss = critic_loss = 0.5 * squared_error.mean()
+    if head_loss is not None and batch.head_targets is not None:
+        of_head = head_loss.loss(values, head[0], batch.head_targets[index])
+        if head_loss.replaces_value_loss:
+            value_loss = critic_loss = of_head
+        else:
+            critic_loss = value_loss + of_head
 
-    loss = policy_loss - config.ent_coef * entropy + config.vf_coef * value_loss
+    loss = policy_loss - config.ent_coef * entropy + config.vf_coef * critic_loss
 
     with torch.no_grad():
         approx_kl = ((ratio - 1.0) - logratio).mean()
@@ -136,6 +162,7 @@ def ppo_update(
     batch: Batch,
     config: TrainConfig,
     generator: torch.Generator,
+    head_loss: HeadLoss | None = None,
 ) -> UpdateStats:
     """Several epochs of minibatch gradient steps on one batch.
 
@@ -145,21 +172,27 @@ def ppo_update(
         batch: The steps.
         config: Coefficients.
         generator: Source of the minibatch order.
+        head_loss: Of the policy's value head, whose gradient is scaled down on its own: it must
+            not touch the other parameters' length.
 
     Raises:
         FloatingPointError: A loss or a gradient was NaN or infinite. The weights are spoilt: throw
             them away and go back to a checkpoint.
     """
     unexplained = (batch.returns - batch.values).var() / batch.returns.var()
-    parameters = list(policy.parameters())
+    named = dict(policy.named_parameters())
+    of_head = [x for name, x in named.items() if name.startswith("value_head.")]
+    parameters = [x for name, x in named.items() if not name.startswith("value_head.")]
     stats: list[Tensor] = []
     for _ in range(config.update_epochs):
         first = len(stats)
         for index in minibatch_indices(len(batch.actions), config.num_minibatches, generator):
-            loss, minibatch_stats = ppo_loss(policy, batch, index, config)
+            loss, minibatch_stats = ppo_loss(policy, batch, index, config, head_loss)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # pyright: ignore[reportUnknownMemberType]
             grad_norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            if of_head:
+                nn.utils.clip_grad_norm_(of_head, config.max_grad_norm)
             optimizer.step()  # pyright: ignore[reportUnknownMemberType]
             stats.append(torch.cat((minibatch_stats, grad_norm.detach().unsqueeze(0))))
         if config.target_kl is not None:

@@ -64,6 +64,10 @@ class Rollout:
     """(T, N) bool."""
     valid: Tensor
     """(T, N) bool; False for the reset steps of NextStep, which are nobody's experience."""
+    head: Tensor | None = None
+    """(T, N, K) outputs of the value head at s_t, where the policy has one."""
+    next_head: Tensor | None = None
+    """(T, N, K) those of the state that the step reached, before any autoreset."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +171,7 @@ class RolloutCollector:
         """Plays T steps.
 
         Args:
-            policy: Maps uint8 observations to logits and values.
+            policy: Maps uint8 observations to logits, values and, with a value head, its outputs.
 
         Returns:
             The rollout, the full games that finished in it, and the seconds spent.
@@ -178,7 +182,8 @@ class RolloutCollector:
         actions = torch.empty((steps, num_envs), dtype=torch.int64, device=device)
         logprobs = torch.empty((steps, num_envs), device=device)
         values = torch.empty((steps + 1, num_envs), device=device)
-        final_values: list[tuple[int, NDArray[np.int64], Tensor]] = []
+        heads: list[Tensor] = []
+        finals: list[tuple[int, NDArray[np.int64], tuple[Tensor, ...]]] = []
         rewards = np.empty((steps, num_envs), dtype=np.float32)
         terminated = np.empty((steps, num_envs), dtype=np.bool_)
         truncated = np.empty((steps, num_envs), dtype=np.bool_)
@@ -190,7 +195,8 @@ class RolloutCollector:
         obs[0] = torch.as_tensor(self._obs)
         for t in range(steps):
             copied = clock()
-            logits, values[t] = policy(obs[t])
+            logits, values[t], *head = policy(obs[t])
+            heads += head
             actions[t], logprobs[t] = sample_actions(logits, self.generator)
             chosen = actions[t].cpu().numpy()
             decided = clock()
@@ -209,7 +215,7 @@ class RolloutCollector:
                 cut = np.flatnonzero(truncated[t] & ~terminated[t])
                 if cut.size:
                     final = torch.as_tensor(info["final_obs"][cut]).to(device)
-                    final_values.append((t, cut, policy(final)[1]))
+                    finals.append((t, cut, policy(final)[1:]))
             if self._next_step_mode:
                 self._resetting = np.asarray(info["game_over"])  # not after a mere lost life
             obs[t + 1] = torch.as_tensor(self._obs)
@@ -219,20 +225,26 @@ class RolloutCollector:
             seconds.env += stepped - decided
             before = clock()
 
-        values[steps] = policy(obs[steps])[1]
-        next_values = values[1:].clone()
-        for t, cut, final in final_values:
-            next_values[t, torch.as_tensor(cut).to(device)] = final
+        _, values[steps], *head = policy(obs[steps])
+        heads += head
+        outputs = [values] + ([torch.stack(heads)] if heads else [])
+        next_outputs = [x[1:].clone() for x in outputs]
+        for t, cut, final in finals:
+            envs = torch.as_tensor(cut).to(device)
+            for next_output, at_end in zip(next_outputs, final, strict=True):
+                next_output[t, envs] = at_end
         rollout = Rollout(
             obs=obs,
             actions=actions,
             logprobs=logprobs,
             values=values[:-1],
-            next_values=next_values,
+            next_values=next_outputs[0],
             rewards=torch.as_tensor(rewards).to(device),
             terminated=torch.as_tensor(terminated).to(device),
             truncated=torch.as_tensor(truncated).to(device),
             valid=torch.as_tensor(valid).to(device),
+            head=outputs[1][:-1] if heads else None,
+            next_head=next_outputs[1] if heads else None,
         )
         seconds.inference += clock() - before
         return rollout, log.done(), seconds

@@ -32,9 +32,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastrl import checkpoint, ops
+from fastrl import checkpoint
 from fastrl.config import TrainConfig, load_config
-from fastrl.metrics import JsonLines, Observer, Progress, RunSummary, Scalar, Sink, open_sinks
+from fastrl.discount import make_estimator
+from fastrl.estimators import Estimate, fetch
+from fastrl.metrics import JsonLines, Metric, Observer, Progress, RunSummary, Sink, open_sinks
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, UpdateStats, ppo_update
 from fastrl.rewards import RewardScaler
@@ -201,6 +203,7 @@ class _Run:
         self.optimizer = torch.optim.Adam(
             self.policy.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
         )
+        self.estimator = make_estimator(config, device)
         self.scaler = RewardScaler(config.reward_scaling, config.num_envs, config.gamma)
         self.collector = RolloutCollector(
             pool,
@@ -259,7 +262,7 @@ class _Run:
             for sink in sinks:
                 sink.close()
 
-    def _update(self) -> tuple[Progress, dict[str, Scalar]]:
+    def _update(self) -> tuple[Progress, dict[str, Metric]]:
         """One rollout and what is learned from it."""
         config, counters = self.config, self.counters
         begin = time.perf_counter()
@@ -271,15 +274,22 @@ class _Run:
 
         rollout, finished, seconds = self.collector.collect(self.policy)
         learning = time.perf_counter()
-        batch, num_steps = make_batch(rollout, config)
-        stats = ppo_update(self.policy, self.optimizer, batch, config, self.order_generator)
+        estimate = self.estimator.estimate(rollout)
+        batch, num_steps = make_batch(rollout, estimate)
+        stats = ppo_update(
+            self.policy, self.optimizer, batch, config, self.order_generator, self.estimator
+        )
+        estimated = fetch(estimate.metrics)
         end = time.perf_counter()
 
         self._log_episodes(finished, counters.wall_s + learning - begin)
         counters.update += 1
         counters.global_step += num_steps
         counters.wall_s += end - begin
-        return self._report(num_steps, rate, stats, seconds, end - learning, end - begin)
+        progress, metrics = self._report(
+            num_steps, rate, stats, seconds, end - learning, end - begin
+        )
+        return progress, metrics | estimated
 
     def _report(
         self,
@@ -289,7 +299,7 @@ class _Run:
         seconds: Seconds,
         learning_s: float,
         total_s: float,
-    ) -> tuple[Progress, dict[str, Scalar]]:
+    ) -> tuple[Progress, dict[str, Metric]]:
         counters = self.counters
         parts = asdict(seconds) | {"learning": learning_s}
         parts["copy"] += total_s - sum(parts.values())
@@ -304,7 +314,7 @@ class _Run:
             mean_return=counters.mean_return(),
             num_episodes=counters.num_episodes,
         )
-        metrics: dict[str, Scalar] = {
+        metrics: dict[str, Metric] = {
             "update": counters.update,
             "global_step": counters.global_step,
             "wall_s": round(counters.wall_s, 3),
@@ -345,6 +355,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "action_generator": self.action_generator.get_state(),
             "order_generator": self.order_generator.get_state(),
+            "estimator": self.estimator.state_dict(),
             "scaler": self.scaler.state_dict(),
             "collector": self.collector.state_dict(),
             "pool": self._pool_state(),
@@ -370,6 +381,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.action_generator.set_state(state["action_generator"])
         self.order_generator.set_state(state["order_generator"])
+        self.estimator.load_state_dict(state.get("estimator", {}))  # not in older checkpoints
         self.scaler.load_state_dict(state["scaler"])
         seeds = environment_seeds(
             self.config.seed + self.counters.global_step, self.config.num_envs
@@ -414,29 +426,22 @@ class _Run:
         return summary
 
 
-def make_batch(rollout: Rollout, config: TrainConfig) -> tuple[Batch, int]:
-    """Estimates advantages and flattens a rollout, leaving out the reset steps.
+def make_batch(rollout: Rollout, estimate: Estimate) -> tuple[Batch, int]:
+    """Flattens a rollout and its estimate, leaving out the reset steps.
 
     Returns:
         The batch and its number of steps.
     """
-    advantages = ops.gae(
-        rollout.rewards,
-        rollout.values,
-        rollout.next_values,
-        rollout.terminated,
-        rollout.truncated,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-    )
     columns = {
         "obs": rollout.obs[:-1],
         "actions": rollout.actions,
         "logprobs": rollout.logprobs,
-        "advantages": advantages,
-        "returns": advantages + rollout.values,
-        "values": rollout.values,
+        "advantages": estimate.advantages,
+        "returns": estimate.returns,
+        "values": estimate.values,
     }
+    if estimate.head_targets is not None:
+        columns["head_targets"] = estimate.head_targets
     flat = {name: column.flatten(0, 1) for name, column in columns.items()}
     if not bool(rollout.valid.all()):
         kept = rollout.valid.flatten().nonzero().squeeze(-1)

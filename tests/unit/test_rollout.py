@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fastrl.advantages import gae
 from fastrl.config import AutoresetMode, config_for
+from fastrl.estimators import Gae
 from fastrl.rewards import RewardScaler
 from fastrl.rollout import Episodes, Rollout, RolloutCollector
 from fastrl.train import make_batch
@@ -137,7 +138,7 @@ def test_both_modes_teach_the_same_steps(mode: AutoresetMode) -> None:
     config = config_for("Catch-v0", num_envs=1, num_steps=6, gamma=0.5, gae_lambda=0.5)
     [(rollout, _)] = collected(Walk([[2, 2, 9]], ["CTC"], mode), 6)
 
-    batch, num_steps = make_batch(rollout, config)
+    batch, num_steps = make_batch(rollout, Gae(config).estimate(rollout))
 
     # delta = r + 0.5 * V(next) - V; the cut keeps V(next), the termination drops it.
     delta = [0.11 + 5.5 - 10, 0.12 + 6 - 11, 0.21 + 10.5 - 20, 0.22 - 21]

@@ -1,0 +1,284 @@
+"""Estimators that predict the reward at each lag and weigh it by how well they do.
+
+A lag k is a number of steps ahead: head k predicts the reward k steps after a state. A guesser who
+knows only the mean leaves the variance sigma_rk^2 of that reward, the head leaves sigma_k^2; both
+are running means, the same for all states. So is the weight of a lag that follows from them.
+
+Shapes: T rollout steps, N environments, H lags, M steps of a minibatch.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fastrl import ops
+from fastrl.config import TrainConfig
+from fastrl.estimators import (
+    Ema,
+    Estimate,
+    Warmup,
+    fixed_gae,
+    gae_of,
+    heads_of,
+    masked_variance,
+)
+from fastrl.rollout import Rollout
+
+MIN_LAG_WEIGHT = 0.05
+"""Share of the loss that a lag keeps when it has no weight in the advantage."""
+PRECISION_FLOOR = 0.05
+"""Smallest sigma_k of the map prec, in units of the rewards' standard deviation."""
+
+
+def explained_weights(squared_error: Tensor, variance: Tensor, beta: float) -> Tensor:
+    """(H,) share of each lag's variance that is explained: 1 - beta sigma_k^2 / sigma_rk^2."""
+    known = variance > 1e-30
+    return torch.where(
+        known, 1.0 - beta * squared_error / torch.where(known, variance, 1.0), 0.0
+    ).clamp(0.0, 1.0)
+
+
+def precision_weights(
+    squared_error: Tensor, variance: Tensor, beta: float, norm: Literal["max", "sum"]
+) -> Tensor:
+    """(H,) precision of each lag beyond beta times that of a constant guess, normalised.
+
+    q_k = max(0, 1 / max(sigma_k, floor)^2 - beta / sigma_r^2), with the variance of the rewards
+    themselves (lag 0) as sigma_r^2. All 0 where no lag beats the guess.
+    """
+    guess = variance[0].clamp(min=1e-30)
+    floor = PRECISION_FLOOR**2 * guess
+    precision = (1.0 / squared_error.clamp(min=floor) - beta / guess).clamp(min=0.0)
+    precision = torch.where(variance > 1e-30, precision, 0.0)
+    total = precision.max() if norm == "max" else precision.sum()
+    return precision / torch.where(total > 0.0, total, 1.0)
+
+
+class LagStatistics:
+    """How well the reward at each lag is predicted, over past rollouts."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        """Starts empty."""
+        self.config = config
+        self.squared_error = Ema((config.vd_horizon,), device)
+        self.variance = Ema((config.vd_horizon,), device)
+        lags = torch.arange(config.vd_horizon, dtype=torch.float64, device=device)
+        self.exponential = config.gamma**lags
+        """(H,) the weights of a fixed discount."""
+
+    def observe(self, rollout: Rollout, means: Tensor) -> None:
+        """Takes in the errors of (T, N, H) predictions, and what a constant would leave."""
+        moments = ops.lag_moments(
+            rollout.rewards, means, rollout.terminated, rollout.truncated, rollout.valid
+        )
+        known = moments.num_known > 0
+        self.squared_error.update(moments.squared_error, known)
+        self.variance.update(moments.variance, known)
+
+    def weights(self) -> Tensor:
+        """(H,) float64: what each lag counts, in [0, 1]."""
+        config = self.config
+        errors = self.squared_error.value(), self.variance.value()
+        if config.vd_map == "prec":
+            return precision_weights(*errors, config.vd_beta, config.vd_norm)
+        return explained_weights(*errors, config.vd_beta)
+
+    def trust(self, weights: Tensor, warmup: float) -> Tensor:
+        """0-d: the warm-up, but 0 while all lags together have less weight than one reward."""
+        return torch.where(weights.sum() >= 1.0, warmup, 0.0).double()
+
+    def scale(self) -> Tensor:
+        """0-d float32: variance of the rewards; 1 while there is none."""
+        variance = self.variance.value()[0]
+        return torch.where(variance > 1e-30, variance, 1.0).float()
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Spread of the explained share over lags, and the skill: its mean."""
+        explained = explained_weights(self.squared_error.value(), self.variance.value(), 1.0)
+        return {"sigma_base2": self.scale(), "skill": explained.mean()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Estimator`."""
+        return {
+            "squared_error": self.squared_error.state_dict(),
+            "variance": self.variance.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Estimator`."""
+        self.squared_error.load_state_dict(state["squared_error"])
+        self.variance.load_state_dict(state["variance"])
+
+
+class _PerLag:
+    """What the estimators with a reward head for each lag share: statistics and the loss."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.config = config
+        self.warmup = Warmup(config, "gamma_mean")
+        self.lags = LagStatistics(config, device)
+        self.learned: Rollout | None = None
+        self.loss_weights = torch.ones(config.vd_horizon, device=device)
+
+    @property
+    def replaces_value_loss(self) -> bool:
+        """Beside a value of its own."""
+        return False
+
+    def observe(self, rollout: Rollout, means: Tensor, weights: Tensor) -> Tensor:
+        """Takes in a rollout; the loss weighs lags as `weights`. Returns its targets."""
+        self.lags.observe(rollout, means)
+        self.learned = rollout
+        self.loss_weights = weights.float().clamp(min=MIN_LAG_WEIGHT)
+        self.warmup.updates += 1
+        rewards = rollout.rewards
+        return torch.arange(rewards.numel(), device=rewards.device).view_as(rewards)
+
+    def loss(self, values: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        """See `Estimator`; targets are flat steps (M,) of the rollout."""
+        del values
+        assert self.learned is not None, "estimate() comes first"
+        rollout = self.learned
+        rewards, known = ops.lag_rewards(
+            rollout.rewards, rollout.terminated, rollout.truncated, targets, head.shape[1]
+        )
+        squared_error = (rewards - head).square().masked_fill(~known, 0.0)
+        by_lag = 0.5 * squared_error.sum(0) / known.sum(0).clamp(min=1)
+        total = (self.loss_weights * by_lag).sum() / self.loss_weights.sum()
+        return total / self.lags.scale()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Estimator`."""
+        return {"updates": self.warmup.updates, "lags": self.lags.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Estimator`."""
+        self.warmup.updates = state["updates"]
+        self.lags.load_state_dict(state["lags"])
+
+
+class VarianceHorizon(_PerLag):
+    """Rewards weighted by how well they are predicted, without a value, a gamma or a lambda.
+
+    With control head-only the value and GAE are back, and the predictions an auxiliary task.
+    """
+
+    @property
+    def replaces_value_loss(self) -> bool:
+        """The predictions are the critic."""
+        return self.config.control != "head-only"
+
+    @torch.no_grad()
+    def estimate(self, rollout: Rollout) -> Estimate:
+        """See `Estimator`."""
+        means, next_means = heads_of(rollout)
+        learned = self.lags.weights()
+        trust = self.lags.trust(learned, self.warmup.factor())
+        weights = ((1.0 - trust) * self.lags.exponential + trust * learned).float()
+        values = rollout.values
+        if self.config.control == "head-only":
+            advantages = fixed_gae(rollout, self.config)
+        else:
+            advantages, values = self.judge(rollout, means, next_means, weights)
+        metrics = self.lags.metrics() | {
+            "effective_horizon": weights.sum(),
+            "lag_weights": weights,
+            "advantage_var": masked_variance(advantages, rollout.valid),
+            "trust": trust,
+        }
+        return Estimate(
+            advantages=advantages,
+            returns=advantages + values,
+            values=values,
+            head_targets=self.observe(rollout, means, learned),
+            metrics=metrics,
+        )
+
+    def judge(
+        self, rollout: Rollout, means: Tensor, next_means: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Advantages and the baseline that they are over, both (T, N)."""
+        advantages = ops.variance_horizon(
+            rollout.rewards, means, next_means, rollout.terminated, rollout.truncated, weights
+        )
+        return advantages, means @ weights
+
+
+class VarianceHorizonReturn(VarianceHorizon):
+    """The rewards weighted in the same way, against a value of that return."""
+
+    @property
+    def replaces_value_loss(self) -> bool:
+        """The value is the critic, the predictions come beside it."""
+        return False
+
+    def judge(
+        self, rollout: Rollout, means: Tensor, next_means: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `VarianceHorizon`."""
+        advantages, predicted = super().judge(rollout, means, next_means, weights)
+        return advantages + predicted - rollout.values, rollout.values
+
+
+class VarianceHorizonLite(_PerLag):
+    """GAE with one discount, whose horizon is the number of lags that can be predicted."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        """Starts with the configured gamma."""
+        super().__init__(config, device)
+        self.gamma = Ema((), device)
+
+    @torch.no_grad()
+    def estimate(self, rollout: Rollout) -> Estimate:
+        """See `Estimator`."""
+        config = self.config
+        means, _ = heads_of(rollout)
+        gamma = torch.where(self.gamma.weight > 0.0, self.gamma.value(), config.gamma)
+        gamma = gamma.clamp(config.gamma_low, config.gamma_high).float()
+        followed = self.warmup.followed()
+        if config.control == "head-only" or followed is not None:
+            gamma = torch.full_like(gamma, config.gamma if followed is None else followed)
+        rates = gamma.expand_as(rollout.rewards)
+        values, next_values = rollout.values, rollout.next_values
+        advantages = gae_of(rollout, values, next_values, rates, config.gae_lambda)
+
+        explained = self.lags.weights()
+        targets = self.observe(rollout, means, explained)
+        horizon = self._horizon()
+        self.gamma.update((1.0 - 1.0 / horizon).clamp(config.gamma_low, config.gamma_high))
+        kept = gamma * config.gae_lambda
+        metrics = self.lags.metrics() | {
+            "effective_horizon": horizon,
+            "gamma_mean": gamma,
+            "horizon_mean": 1.0 / (1.0 - gamma),
+            "contraction": (gamma - kept) / (1.0 - kept),
+            "advantage_var": masked_variance(advantages, rollout.valid),
+        }
+        return Estimate(
+            advantages=advantages,
+            returns=advantages + values,
+            values=values,
+            head_targets=targets,
+            metrics=metrics,
+        )
+
+    def _horizon(self) -> Tensor:
+        """0-d: the explained lags, and those beyond H as the last half of them falls off."""
+        config = self.config
+        explained = self.lags.weights()
+        half = config.vd_horizon // 2
+        falls = explained[half + 1 :].sum() / explained[half:-1].sum().clamp(min=1e-12)
+        ratio = falls.clamp(0.0, config.gamma_high)
+        beyond = explained[-1] * ratio / (1.0 - ratio)
+        trust = self.lags.trust(explained, self.warmup.factor())
+        return (1.0 - trust) / (1.0 - config.gamma) + trust * (explained.sum() + beyond)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Estimator`."""
+        return super().state_dict() | {"gamma": self.gamma.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Estimator`."""
+        super().load_state_dict(state)
+        self.gamma.load_state_dict(state["gamma"])
