@@ -17,7 +17,7 @@ INCLUDES = {
 # Each module, and the modules of ours that it may import; besides itself, nothing more.
 FOUNDATION = {"_core", "cpus"}
 POOL = {"ale", "atari", "pool", "registry", "__init__"}
-PURE = {"config", "metrics", "report", "machine"}  # Neither torch nor the native module.
+PURE = {"aggregates", "config", "machine", "metrics", "report", "runs"}  # Neither torch nor the native module.
 TRAINER = {
     "advantages",
     "checkpoint",
@@ -29,7 +29,9 @@ TRAINER = {
     "rewards",
     "rollout",
 }
+COMPARE = {"compare", "compare_figures", "compare_page", "compare_report"}
 COMMANDS = {"bench", "bench_kernels", "bench_suite", "evaluate", "peers", "video", "train"}
+COMMANDS |= COMPARE
 IMPORTS: dict[str, set[str]] = {
     name: allowed
     for names, allowed in (
