@@ -21,7 +21,9 @@ Floats = NDArray[np.float64]
 Tasks = Sequence[Floats]
 
 RESAMPLES = 2000
-"""Bootstrap resamples (rliable's default for profiles)."""
+"""Bootstrap resamples of a number and of a share (rliable's default for profiles)."""
+CURVE_RESAMPLES = 500
+"""At each point of a curve, of which there are many."""
 SEED = 0
 """Of every bootstrap: the same runs give the same interval, whatever else is compared."""
 TAIL = (0.025, 0.975)
@@ -135,9 +137,12 @@ def iqm_estimate(tasks: Tasks) -> Estimate:
 
 def iqm_band(x: Floats, curves: Tasks) -> Band:
     """Interquartile mean of curves, per task (P, n_m), at each of the P points."""
-    # Point by point: all at once would hold P x RESAMPLES x runs numbers.
-    draws = [[iqm(resample([task[at] for task in curves]))] for at in range(len(x))]
-    low, high = np.quantile(np.concatenate(draws), TAIL, axis=-1)
+    # Point by point: all at once would hold P x CURVE_RESAMPLES x runs numbers.
+    draws = [
+        iqm(resample([task[at] for task in curves], resamples=CURVE_RESAMPLES))
+        for at in range(len(x))
+    ]
+    low, high = np.quantile(draws, TAIL, axis=-1)
     return Band(x=x, point=iqm(curves), low=low, high=high)
 
 

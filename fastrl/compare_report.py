@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from fastrl.aggregates import RESAMPLES, Estimate
+from fastrl.aggregates import CURVE_RESAMPLES, RESAMPLES, Estimate
 from fastrl.compare import BINS, DIAGNOSTICS, MIN_SEEDS, Comparison, Group
 from fastrl.compare_figures import figures, marks, save
 from fastrl.machine import describe, provenance
@@ -250,7 +250,8 @@ def methods(comparison: Comparison) -> list[str]:
         "Area: mean of the normalised curve. Final: mean of its last tenth. A group's number is "
         "the interquartile mean over its runs in all tasks; tasks weigh the same.",
         f"Intervals: 95 % percentile bootstrap, {RESAMPLES:,} resamples of the runs within each "
-        "task, fixed seed. With few seeds such intervals are too narrow.",
+        f"task ({CURVE_RESAMPLES:,} at each point of a curve), fixed seed. With few seeds such "
+        "intervals are too narrow.",
         "Differences draw the seeds that both groups have together; the probability of "
         "improvement draws the groups apart.",
         f"Definitions of Agarwal et al. 2021 (arXiv:2108.13264). {checked}",

@@ -126,7 +126,7 @@ def write_sweep(
                     budget=1_000_000,
                     num_games=num_games,
                     steps_per_second=9000.0 - 300.0 * index,
-                    metrics=learned(0.99 + 0.002 * index, 2.0 + index) if index else None,
+                    metrics=learned(1.0 - 0.01 * 0.75**index, 2.0 + index) if index else None,
                     advantage=variant if index else "gae",
                 )
                 recorded.append(

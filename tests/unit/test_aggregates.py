@@ -131,7 +131,9 @@ def test_a_curves_band_is_the_estimate_at_each_point() -> None:
     band = aggregates.iqm_band(np.arange(3.0), curves)
 
     for at in range(3):
-        expected = aggregates.iqm_estimate([task[at] for task in curves])
+        points = [task[at] for task in curves]
+        draws = aggregates.iqm(aggregates.resample(points, resamples=aggregates.CURVE_RESAMPLES))
+        expected = aggregates.estimate(aggregates.iqm(points), draws)
         assert Estimate(point=band.point[at], low=band.low[at], high=band.high[at]) == expected
 
 
