@@ -357,13 +357,11 @@ def _seed_warnings(
         for name, group in groups.items()
         for env_id in common
     }
-    few = [
-        f"{name} in {env_id} ({len(found)})"
-        for (name, env_id), found in seeds.items()
-        if len(found) < MIN_SEEDS
-    ]
+    few = {cell: len(found) for cell, found in seeds.items() if len(found) < MIN_SEEDS}
     if few:
-        yield (f"fewer than {MIN_SEEDS} seeds, intervals over seeds are meaningless: {_some(few)}")
+        cells = [f"{name} in {env_id} ({count})" for (name, env_id), count in few.items()]
+        where = "every group and task" if len(few) == len(seeds) else _some(cells)
+        yield f"fewer than {MIN_SEEDS} seeds, intervals over seeds are meaningless: {where}"
     usual, _ = Counter(seeds.values()).most_common(1)[0]
     other = [
         f"{name} in {env_id} ({', '.join(map(str, found))})"

@@ -31,6 +31,10 @@ MAX_NAMED = 5
 MAX_NAME = 17
 PANEL = (4.7, 3.1)
 """Inches: at 72 dots per inch as wide as a phone's screen."""
+LABEL = 0.19
+"""Inches between the labels of two curves."""
+MAX_ROW_NAME = 30
+"""Characters of a name in an interval plot."""
 ROW = 0.52
 """Inches of a row of an interval plot."""
 DPI = 144
@@ -38,7 +42,7 @@ PNG_COLOURS = 96
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10.5,
+    "font.size": 11.0,
     "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -451,9 +455,37 @@ def _line_panel(
         axis.grid(visible=True)
         axis.set_ylabel(y_label)
         draw_axis(axis, max(float(line.x[-1]) for line in lines))
-        _label_ends(axis, lines)
+        if any(line.steps for line in lines):  # Stairs that end at 0 or 1 cannot be told there.
+            _add_legend(axis, lines)
+        else:
+            _label_ends(axis, lines)
 
-    return Panel(title=title, alt=f"{title}: {y_label} at the end: {ends}.", draw=draw)
+    return Panel(
+        title=title,
+        alt=f"{title}: {y_label} at the end: {ends}.",
+        draw=draw,
+        height=max(PANEL[1], 0.8 + LABEL * len(lines)),
+    )
+
+
+def _add_legend(axis: Any, lines: Sequence[_Line]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=m.colour, linestyle=m.dashes, label=m.key)
+        for m in (line.mark for line in lines)
+    ]
+    axis.legend(
+        handles=handles,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+        fontsize=10.5,
+        handlelength=1.3,
+        handletextpad=0.5,
+        labelspacing=0.3,
+        borderaxespad=0.3,
+    )
 
 
 def _last(values: Floats) -> float:
@@ -464,7 +496,7 @@ def _last(values: Floats) -> float:
 def _label_ends(axis: Any, lines: Sequence[_Line]) -> None:
     """Names beside the right ends, moved apart where they would touch."""
     low, high = axis.get_ylim()
-    room = 0.085
+    room = min(0.085, 1.0 / max(len(lines) - 1, 1))
     places = [((_last(line.y) - low) / (high - low), line) for line in lines]
     places = sorted((min(max(at, 0.0), 1.0), i, line) for i, (at, line) in enumerate(places))
     moved: list[float] = []
@@ -502,10 +534,11 @@ def _intervals(
 
     def draw(axis: Any) -> None:
         for row, (mark, found) in enumerate(rows):
-            axis.plot([found.low, found.high], [row, row], color=mark.colour, linewidth=2.6)
-            axis.plot(found.point, row, "o", color=mark.colour, markersize=7)
+            style = {"color": mark.colour, "clip_on": False}
+            axis.plot([found.low, found.high], [row, row], linewidth=2.6, **style)
+            axis.plot(found.point, row, "o", markersize=7, **style)
             place = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 10.5}
-            axis.text(0.0, row - 0.42, mark.name, **place)
+            axis.text(0.0, row - 0.42, _row_name(mark), **place)
             axis.text(1.0, row - 0.42, words(found), ha="right", color=MUTED, **place)
         if line is not None:
             axis.update_datalim([(line, 0.0)])
@@ -524,6 +557,14 @@ def _intervals(
         draw=draw,
         height=0.55 + ROW * max(len(rows), 2),
     )
+
+
+def _row_name(mark: Mark) -> str:
+    """A name that leaves room for its numbers, after its number where curves have those."""
+    name = mark.name
+    if len(name) > MAX_ROW_NAME:
+        name = f"{name[: MAX_ROW_NAME - 1]}…"
+    return name if mark.key == mark.name else f"{mark.key}  {name}"
 
 
 def _step_axis(axis: Any, end: float, *, share: bool = False) -> None:

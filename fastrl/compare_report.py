@@ -78,6 +78,8 @@ def conclusion(comparison: Comparison) -> str:
     if len(comparison.groups) == 1:
         return f"{base.name}: area {words(base.area)}, final score {words(base.final)}."
     found = {group.name: verdict(group, comparison) for group in comparison.groups[1:]}
+    if set(found.values()) == {"too few"}:
+        return f"Fewer than {MIN_SEEDS} seeds: too few to judge any group against {base.name}."
     sentences: list[str] = []
     for kind, one, several in (
         ("better", "is better than", "are better than"),
