@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 GAME ?= MinAtar/Breakout-v1
 RUN ?= runs/first
 COMPARE ?= runs/compare
+COMPARE_STEPS ?= 500000
 
 .PHONY: train compare test test-all build lint stubs native exactness bench clean
 
@@ -24,7 +25,7 @@ compare: build
 	  $(BIN)/fastrl sweep --resume $(COMPARE); \
 	else \
 	  $(BIN)/fastrl sweep --env MinAtar/Breakout-v1 --env MinAtar/Asterix-v1 --variant ppo \
-	    --variant variance-lambda --seeds 3 --set total_steps=500000 --out $(COMPARE); \
+	    --variant variance-lambda --seeds 3 --set total_steps=$(COMPARE_STEPS) --out $(COMPARE); \
 	fi
 	$(BIN)/fastrl compare $(COMPARE) --baseline ppo --out $(COMPARE)/report
 

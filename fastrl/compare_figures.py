@@ -380,24 +380,22 @@ def _learned(comparison: Comparison, quantity: str) -> Figure | None:
 def _calibration(comparison: Comparison) -> Figure | None:
     look = marks(comparison)
     panels: list[Panel] = []
-    for key, title, label, where in (
-        ("z2_by_decile", "Squared z-score by decile of sigma", "mean of z²", "decile of sigma"),
+    for key, title, label, draw_axis in (
+        ("z2_by_decile", "Squared z-score by decile of sigma", "mean of z²", _decile_axis),
         (
             "log_variance_by_time_left",
             "Log variance by time left",
             "log relative variance",
-            "bin of time left in the episode",
+            _time_left_axis,
         ),
     ):
         lines = [
-            _Line(mark=look[g.name], x=np.arange(1.0, len(found) + 1.0), y=found)
+            _Line(mark=look[g.name], x=np.arange(float(len(found))), y=found)
             for g in comparison.groups
             if (found := g.calibration.get(key)) is not None
         ]
         if lines:
-            ideal = 1.0 if key == "z2_by_decile" else None
-            axis_of = partial(_bin_axis, label=where, ideal=ideal)
-            panels.append(_line_panel(title, lines, axis_of, label))
+            panels.append(_line_panel(title, lines, draw_axis, label))
     if not panels:
         return None
     return Figure(
@@ -614,10 +612,18 @@ def _gamma_axis(axis: Any, end: float) -> None:
     axis.set_ylim(low, high)
 
 
-def _bin_axis(axis: Any, end: float, *, label: str, ideal: float | None) -> None:
-    axis.set_xlim(1.0, end)
-    axis.set_xlabel(label)
-    if ideal is not None:
-        axis.axhline(ideal, color=MUTED, linewidth=1.0, linestyle=(0, (3, 2)), zorder=0)
-        low, high = axis.get_ylim()
-        axis.set_ylim(min(low, 0.0), max(high, 1.5))
+def _decile_axis(axis: Any, end: float) -> None:
+    axis.set_xlim(0.0, end)
+    axis.set_xticks(range(int(end) + 1), [str(bin + 1) for bin in range(int(end) + 1)])
+    axis.set_xlabel("decile of sigma")
+    axis.axhline(1.0, color=MUTED, linewidth=1.0, linestyle=(0, (3, 2)), zorder=0)
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, 0.0), max(high, 1.5))
+
+
+def _time_left_axis(axis: Any, end: float) -> None:
+    """Bin k holds the states that have 2^k to 2^(k + 1) - 1 steps left; the last, all others."""
+    last = int(end)
+    axis.set_xlim(0.0, end)
+    axis.set_xticks(range(last + 1), [*(str(2**bin) for bin in range(last)), f"{2**last}+"])
+    axis.set_xlabel("agent steps to the end of the episode, from")

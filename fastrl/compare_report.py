@@ -136,6 +136,7 @@ def result_table(comparison: Comparison) -> Table:
                 *against,
             )
         )
+    shown = 7 if len(comparison.groups) > 1 else 4
     return Table(
         title="Result",
         header=(
@@ -146,8 +147,8 @@ def result_table(comparison: Comparison) -> Table:
             f"area minus {comparison.baseline}",
             "in % of it",
             "P(improvement)",
-        ),
-        rows=tuple(rows),
+        )[:shown],
+        rows=tuple(row[:shown] for row in rows),
         note="Interquartile means over runs and tasks of normalised scores; in brackets 95 % "
         f"stratified bootstrap intervals ({RESAMPLES:,} resamples).",
     )
