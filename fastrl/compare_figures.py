@@ -187,6 +187,7 @@ def _compose(figure: Figure, look: Sequence[Mark]) -> Any:
     legend_rows = math.ceil(len(look) / (2 * columns)) if numbered else 0
     size = PANEL[0] * columns, height * rows + 0.25 * legend_rows + 0.1
     canvas: Any = Canvas(figsize=size, layout="constrained")
+    canvas.get_layout_engine().set(w_pad=0.15, h_pad=0.08)
     axes = np.atleast_1d(np.asarray(canvas.subplots(rows, columns))).ravel()
     for axis, panel in zip(axes, figure.panels, strict=False):
         panel.draw(axis)
