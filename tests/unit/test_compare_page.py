@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chromium import Chromium, find_chromium
@@ -18,9 +19,9 @@ NASTY = "<script>alert('x')</script> & co"
 WIDTHS = {"phone": 390, "small phone": 320, "tablet": 800, "desktop": 1280}
 
 
-def write_page(folder: Path, *, variants: int, rename: str) -> Path:
+def write_page(folder: Path, *, variants: int, rename: str, **grid: Any) -> Path:
     """The page of a sweep whose last variant is renamed; with two seeds, so that it warns."""
-    sweep = write_sweep(folder / "sweep", seeds=2, variants=variants, num_games=60)
+    sweep = write_sweep(folder / "sweep", seeds=2, variants=variants, num_games=60, **grid)
     record = json.loads((sweep / "sweep.json").read_text())
     last = record["runs"][-1]["variant"]
     for run in record["runs"]:
@@ -43,7 +44,10 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine variants: more than there are colours."""
     return write_page(
-        tmp_path_factory.mktemp("many"), variants=9, rename="variance-lambda-ensemble"
+        tmp_path_factory.mktemp("many"),
+        variants=9,
+        rename="variance-lambda-ensemble",
+        games=("Breakout",),
     )
 
 
