@@ -591,7 +591,7 @@ class Compare:
         rows = result_table(found)
         table = Table(title=rows.title, title_justify="left", caption=rows.note)
         for index, name in enumerate(rows.header):
-            table.add_column(name, justify="right" if index else "left")
+            table.add_column(name, justify="right" if index else "left", no_wrap=index == 0)
         for row in rows.rows:
             table.add_row(*row)
         console.print(table)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,5 +280,7 @@ def by_env(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def differing_fields(runs: Sequence[Run], ignored: frozenset[str] = BOOKKEEPING) -> set[str]:
     """Config fields in which the runs differ."""
     configs = [run.config for run in runs if run.started]
-    keys = {key for config in configs for key in config} - ignored
-    return {key for key in keys if len({plain(config.get(key)) for config in configs}) > 1}
+    # A field that some runs lack is younger than they are: it says nothing of a difference.
+    counts = Counter(key for config in configs for key in config)
+    keys = {key for key, count in counts.items() if count == len(configs)} - ignored
+    return {key for key in keys if len({plain(config[key]) for config in configs}) > 1}

@@ -380,6 +380,13 @@ def test_groups_are_the_fields_that_differ_unless_asked(tmp_path: Path) -> None:
     assert [group.name for group in chosen.groups] == ["gamma=0.99", "gamma=0.9"]
 
 
+def test_a_field_that_old_runs_lack_makes_no_group(tmp_path: Path) -> None:
+    write_constant(tmp_path / "old", 0.1, seed=1)
+    write_constant(tmp_path / "new", 0.1, seed=2, vd_eta=0.5)
+
+    assert [group.name for group in compare([tmp_path]).groups] == ["gae"]
+
+
 def test_learned_quantities_are_averaged_over_seeds(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         write_constant(tmp_path / f"a{seed}", 0.2, seed=seed)
