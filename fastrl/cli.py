@@ -1,4 +1,4 @@
-"""The `fastrl` command: train, eval, sweep, tune, bench, report, envs.
+"""The `fastrl` command: train, eval, sweep, tune, bench, report, compare, envs.
 
 Each command is a frozen dataclass, and its options are the fields. A user's mistake ends in one
 line on stderr and exit code 2. torch is imported by the commands that need it, when they run.
@@ -48,6 +48,7 @@ usage: fastrl COMMAND ...
   bench train     steps per second of training, end to end
   bench kernels   the advantage kernels against their plain definition
   report RUN...   final returns over seeds, and their curve
+  compare RUNS... groups of runs against each other, as page, table and figures
   envs            every environment, with its actions and observation
 
   fastrl COMMAND --help     the options of a command
@@ -543,6 +544,67 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Compare:
+    """Compare groups of runs: curves, intervals, what was learned; one page, readable on a phone.
+
+    Writes index.html, table.md, summary.json and every figure as PNG and SVG.
+    """
+
+    runs: Annotated[
+        tuple[str, ...], Positional, arg(metavar="RUNS [RUNS ...]", help_behavior_hint="")
+    ]
+    """Run folders, folders of them such as a sweep, or glob patterns in quotes."""
+    by: Annotated[tuple[str, ...], arg(metavar="FIELD [FIELD ...]", help_behavior_hint="")] = ()
+    """Config fields that make the groups, e.g. advantage. Default: the sweep's variants, or else
+    the fields that differ."""
+    baseline: Annotated[str | None, arg(metavar="GROUP")] = None
+    """Group that the others are held against. Default: ppo, or gae, or the first."""
+    budget: Annotated[int | None, arg(metavar="STEPS")] = None
+    """Compare at this many agent steps. Default: what the shortest run of each task was asked
+    for."""
+    threshold: float = 0.8
+    """The time is taken to this share of the baseline's final return."""
+    out: Annotated[
+        Path | None, arg(metavar="DIR", help_behavior_hint="(default: compare-<date>)")
+    ] = None
+    """Folder for the files."""
+
+    def run(self, command_line: str) -> int:
+        """Compares."""
+        out = self.out or Path(f"compare-{time.strftime('%Y-%m-%d')}")
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"cannot write into {out}: it is not a folder")
+        from rich.console import Console
+        from rich.table import Table
+
+        from fastrl.compare import compare
+        from fastrl.compare_report import conclusion, result_table, write
+
+        found = compare(
+            self.runs,
+            by=self.by,
+            baseline=self.baseline,
+            budget=self.budget,
+            threshold=self.threshold,
+        )
+        console = Console()
+        for warning in found.warnings:
+            console.print(f"! {warning}", style="yellow", markup=False, highlight=False)
+        rows = result_table(found)
+        table = Table(title=rows.title, title_justify="left", caption=rows.note)
+        for index, name in enumerate(rows.header):
+            table.add_column(name, justify="right" if index else "left", no_wrap=index == 0)
+        for row in rows.rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(conclusion(found), markup=False, highlight=False)
+        page, *others = write(found, out, command=command_line)
+        print(f"written: {page}")
+        print(f"and {len(others)} files beside it: table.md, summary.json, figures")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Envs:
     """List every environment: id, number of actions, shape of an observation, backends."""
 
@@ -573,6 +635,7 @@ COMMANDS: dict[str, type[Command]] = {
     "bench train": BenchTrain,
     "bench kernels": BenchKernels,
     "report": Report,
+    "compare": Compare,
     "envs": Envs,
 }
 

@@ -17,13 +17,8 @@ INCLUDES = {
 # Each module, and the modules of ours that it may import; besides itself, nothing more.
 FOUNDATION = {"_core", "cpus"}
 POOL = {"ale", "atari", "pool", "registry", "__init__"}
-PURE = {
-    "config",
-    "metrics",
-    "report",
-    "machine",
-    "variants",
-}  # Neither torch nor the native module.
+# Neither torch nor the native module.
+PURE = {"aggregates", "config", "machine", "metrics", "report", "runs", "variants"}
 TRAINER = {
     "advantages",
     "checkpoint",
@@ -42,6 +37,10 @@ COMMANDS = {
     "bench",
     "bench_kernels",
     "bench_suite",
+    "compare",
+    "compare_figures",
+    "compare_page",
+    "compare_report",
     "evaluate",
     "executors",
     "peers",
@@ -66,6 +65,7 @@ IMPORTS: dict[str, set[str]] = {
 }
 NEVER = {"torch", "wandb", "matplotlib", "ale_py", "optuna", "ray", "rliable"}
 NEVER_TORCH = FOUNDATION | POOL | PURE | {"cli", "executors", "scores", "sweep", "tune"}
+NEVER_TORCH |= {"compare", "compare_figures", "compare_page", "compare_report"}
 
 
 def folder_of(path: str) -> str:
