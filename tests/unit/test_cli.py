@@ -90,6 +90,16 @@ WRONG = {
     "bench pool --json {tmp}/nope/file.json": "cannot write",
     "bench pool --markdown {file}": "not a folder",
     "bench train --env Catch-v0 --preset nope": "unknown preset 'nope'",
+    "sweep": "a sweep needs at least one env",
+    "sweep {tmp}/nope.toml": "nope.toml",
+    "sweep {file}": "not a TOML file",
+    "sweep --env Catch-v0 --variant nope": "there is no variant 'nope'; there are ppo",
+    "sweep --env Catch-v0 --set gamma": "expected NAME=VALUE, got 'gamma'",
+    "sweep --env Catch-v0 --seeds 0": "seeds must be a number >= 1",
+    "sweep --env Catch-v0 --jobs -1": "jobs must be >= 0, got -1",
+    "sweep --env Catch-v0 --executor dask": "'local', 'ray'",
+    "sweep --resume {tmp}": "is not a sweep: it has no sweep.json",
+    "tune": "tune on which environment?",
     "report": "at least one run folder",
     "report {tmp}/nope": "is not a run folder",
     "report {bare}": "no game has ended",
@@ -165,7 +175,10 @@ def test_the_traceback_is_there_for_who_asks() -> None:
 
 
 def test_importing_fastrl_imports_nothing_of_the_trainer() -> None:
-    heavy = ("torch", "wandb", "matplotlib", "tyro", "rich", "tensorboard", "envpool", "minatar")
+    heavy = (
+        *("torch", "wandb", "matplotlib", "tyro", "rich", "tensorboard", "envpool", "minatar"),
+        *("optuna", "ray", "rliable"),
+    )
     code = f"import sys, fastrl; print([name for name in {heavy} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -175,12 +188,20 @@ def test_importing_fastrl_imports_nothing_of_the_trainer() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["envs"], ["--version"], ["train", "--help"], ["train", "Catch-v0", "--gamma", "x"]],
+    [
+        ["envs"],
+        ["--version"],
+        ["train", "--help"],
+        ["train", "Catch-v0", "--gamma", "x"],
+        ["sweep", "--env", "Catch-v0", "--variant", "nope"],
+        ["tune", "nope"],
+    ],
 )
 def test_light_commands_do_not_import_torch(arguments: list[str]) -> None:
     code = (
         "import sys; from fastrl.cli import main; main(sys.argv[1:]);"
-        "print([x for x in ('torch', 'wandb', 'matplotlib') if x in sys.modules], file=sys.stderr)"
+        "heavy = ('torch', 'wandb', 'matplotlib', 'optuna', 'ray');"
+        "print([x for x in heavy if x in sys.modules], file=sys.stderr)"
     )
 
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
