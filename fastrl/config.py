@@ -92,6 +92,10 @@ class TrainConfig:
     """Gradients longer than this (L2, all parameters together) are scaled down to it."""
     target_kl: float | None = None
     """Skip the remaining epochs of an update once the approximate KL divergence passes this."""
+    kl_ref_coef: float = 0.0
+    """Weight of the KL divergence from the frozen policy of kl_ref in the loss; 0 measures it."""
+    kl_ref: str = ""
+    """Run folder or checkpoint of that reference policy. The run keeps a copy of it."""
     reward_scaling: RewardScaling = "none"
     """clip: sign of the reward. return_std: divide by the running standard deviation of the
     discounted return, as gymnasium's NormalizeReward."""
@@ -127,7 +131,7 @@ class TrainConfig:
             _require(
                 _is_number(self, name, 0.0) and getattr(self, name) > 0, self, name, "a number > 0"
             )
-        for name in ("ent_coef", "vf_coef"):
+        for name in ("ent_coef", "vf_coef", "kl_ref_coef"):
             _require(_is_number(self, name, 0.0), self, name, "a number >= 0")
         kl_ok = self.target_kl is None or (
             _is_number(self, "target_kl", 0.0) and self.target_kl > 0
@@ -135,10 +139,16 @@ class TrainConfig:
         _require(kl_ok, self, "target_kl", "a number > 0, or None")
         for name in ("anneal_lr", "norm_adv", "clip_vloss", "track", "tensorboard"):
             _require(isinstance(getattr(self, name), bool), self, name, "true or false")
-        for name in ("env_id", "preset", "run_dir", "wandb_project"):
+        for name in ("env_id", "preset", "run_dir", "wandb_project", "kl_ref"):
             _require(isinstance(getattr(self, name), str), self, name, "a string")
         _require(bool(self.env_id), self, "env_id", "an environment id, see `fastrl envs`")
         _require(_is_mapping(self, "env_options"), self, "env_options", "a mapping of options")
+        _require(
+            self.kl_ref_coef == 0 or bool(self.kl_ref),
+            self,
+            "kl_ref",
+            f"a run folder or a checkpoint with kl_ref_coef {self.kl_ref_coef}",
+        )
         _require(
             self.batch_size >= self.num_minibatches,
             self,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fastrl.config import TrainConfig
+from fastrl.reference import reference_kl
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +34,8 @@ class Batch:
     """(B,) targets of the value: advantages + values."""
     values: Tensor
     """(B,) value when the action was taken."""
+    ref_logprobs: Tensor | None = None
+    """(B,) log-probability of the action under the reference policy, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,8 @@ class UpdateStats:
     """1 - Var(returns - values) / Var(returns), before the update; None if returns are equal."""
     num_gradients: int
     """Gradient steps taken (fewer when target_kl stopped the update)."""
+    kl_ref: float | None
+    """KL divergence from the reference policy (`reference_kl`), in nats; None without one."""
 
 
 def sample_actions(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -94,8 +99,9 @@ def ppo_loss(
         config: Coefficients.
 
     Returns:
-        The loss to minimise (eq. 9 of the paper, negated), and a detached vector of policy loss,
-        value loss, entropy, approximate KL divergence and clip fraction.
+        The loss to minimise (eq. 9 of the paper, negated, and the penalty for leaving the
+        reference policy), and a detached vector of policy loss, value loss, entropy, approximate
+        KL divergence, clip fraction and KL divergence from the reference (0 without one).
     """
     logits, values = policy(batch.obs[index])
     log_probs = torch.log_softmax(logits, dim=-1)
@@ -123,10 +129,16 @@ def ppo_loss(
 
     loss = policy_loss - config.ent_coef * entropy + config.vf_coef * value_loss
 
+    kl_ref = loss.new_zeros(())
+    if batch.ref_logprobs is not None:
+        kl_ref = reference_kl(logprobs, batch.logprobs[index], batch.ref_logprobs[index])
+        if config.kl_ref_coef > 0:
+            loss = loss + config.kl_ref_coef * kl_ref
+
     with torch.no_grad():
         approx_kl = ((ratio - 1.0) - logratio).mean()
         clipfrac = ((ratio - 1.0).abs() > config.clip_coef).float().mean()
-        stats = torch.stack((policy_loss, value_loss, entropy, approx_kl, clipfrac))
+        stats = torch.stack((policy_loss, value_loss, entropy, approx_kl, clipfrac, kl_ref))
     return loss, stats
 
 
@@ -171,10 +183,18 @@ def ppo_update(
     means = torch.cat((torch.stack(stats).mean(0), unexplained.unsqueeze(0)))
     *losses, unexplained_share = cast(list[float], means.tolist())  # pyright: ignore[reportUnknownMemberType]
     if not all(map(math.isfinite, losses)):
-        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "grad_norm")
+        names = [
+            "policy_loss",
+            "value_loss",
+            "entropy",
+            "approx_kl",
+            "clipfrac",
+            "kl_ref",
+            "grad_norm",
+        ]
         found = ", ".join(f"{name}={value}" for name, value in zip(names, losses, strict=True))
         raise FloatingPointError(f"the update is not finite: {found}")
-    policy_loss, value_loss, entropy, approx_kl, clipfrac, norm = losses
+    policy_loss, value_loss, entropy, approx_kl, clipfrac, kl_ref, norm = losses
     return UpdateStats(
         policy_loss=policy_loss,
         value_loss=value_loss,
@@ -184,4 +204,5 @@ def ppo_update(
         grad_norm=norm,
         explained_variance=(1.0 - unexplained_share if math.isfinite(unexplained_share) else None),
         num_gradients=len(stats),
+        kl_ref=kl_ref if batch.ref_logprobs is not None else None,
     )

@@ -4,6 +4,7 @@ runs/<run>/config.json     the TrainConfig
            metrics.jsonl   one line per update
            episodes.jsonl  one line per finished full game
            checkpoints/    the last two full checkpoints
+           reference.pt    the frozen policy of kl_ref, in runs that have one
            summary.json    what the run came to, once it has ended
            curve.png       its return curve
 
@@ -12,6 +13,7 @@ from wall-clock fields nothing tells it from a run that was never interrupted.
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
@@ -37,6 +39,7 @@ from fastrl.config import TrainConfig, load_config
 from fastrl.metrics import JsonLines, Observer, Progress, RunSummary, Scalar, Sink, open_sinks
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, UpdateStats, ppo_update
+from fastrl.reference import open_reference
 from fastrl.rewards import RewardScaler
 from fastrl.rollout import Episodes, Rollout, RolloutCollector, Seconds
 
@@ -198,6 +201,9 @@ class _Run:
                 int(pool.single_action_space.n),
                 obs_high=int(np.max(space.high)),
             ).to(device)
+        self.reference = open_reference(
+            config.kl_ref, config, run_dir, pool, device, resumed=resumed
+        )
         self.optimizer = torch.optim.Adam(
             self.policy.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
         )
@@ -272,6 +278,9 @@ class _Run:
         rollout, finished, seconds = self.collector.collect(self.policy)
         learning = time.perf_counter()
         batch, num_steps = make_batch(rollout, config)
+        if self.reference is not None:
+            ref_logprobs = self.reference.logprobs(batch.obs, batch.actions)
+            batch = dataclasses.replace(batch, ref_logprobs=ref_logprobs)
         stats = ppo_update(self.policy, self.optimizer, batch, config, self.order_generator)
         end = time.perf_counter()
 

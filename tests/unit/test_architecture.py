@@ -26,6 +26,7 @@ TRAINER = {
     "models",
     "ops",
     "ppo",
+    "reference",
     "rewards",
     "rollout",
 }
