@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
 Device = Literal["auto", "cpu", "cuda"]
-Policy = Literal["auto", "nature_cnn", "impala_resnet", "minatar_cnn", "mlp"]
+Policy = Literal["auto", "nature_cnn", "impala_resnet", "minatar_cnn", "mlp", "mlp_small"]
 RewardScaling = Literal["none", "clip", "return_std"]
 Protocol = Literal["none", "classic", "machado"]
 ObsType = Literal["screen", "ram"]
@@ -96,6 +96,8 @@ class TrainConfig:
     """Weight of the KL divergence from the frozen policy of kl_ref in the loss; 0 measures it."""
     kl_ref: str = ""
     """Run folder or checkpoint of that reference policy. The run keeps a copy of it."""
+    teacher: str = ""
+    """Run folder or checkpoint of a policy to act like, instead of PPO: see `fastrl distill`."""
     reward_scaling: RewardScaling = "none"
     """clip: sign of the reward. return_std: divide by the running standard deviation of the
     discounted return, as gymnasium's NormalizeReward."""
@@ -139,7 +141,7 @@ class TrainConfig:
         _require(kl_ok, self, "target_kl", "a number > 0, or None")
         for name in ("anneal_lr", "norm_adv", "clip_vloss", "track", "tensorboard"):
             _require(isinstance(getattr(self, name), bool), self, name, "true or false")
-        for name in ("env_id", "preset", "run_dir", "wandb_project", "kl_ref"):
+        for name in ("env_id", "preset", "run_dir", "wandb_project", "kl_ref", "teacher"):
             _require(isinstance(getattr(self, name), str), self, name, "a string")
         _require(bool(self.env_id), self, "env_id", "an environment id, see `fastrl envs`")
         _require(_is_mapping(self, "env_options"), self, "env_options", "a mapping of options")
@@ -148,6 +150,12 @@ class TrainConfig:
             self,
             "kl_ref",
             f"a run folder or a checkpoint with kl_ref_coef {self.kl_ref_coef}",
+        )
+        _require(
+            not (self.teacher and self.kl_ref),
+            self,
+            "kl_ref",
+            "empty with a teacher (a student learns from nothing else)",
         )
         _require(
             self.batch_size >= self.num_minibatches,

@@ -4,7 +4,7 @@ runs/<run>/config.json     the TrainConfig
            metrics.jsonl   one line per update
            episodes.jsonl  one line per finished full game
            checkpoints/    the last two full checkpoints
-           reference.pt    the frozen policy of kl_ref, in runs that have one
+           reference.pt    the frozen policy of kl_ref or teacher, in runs that have one
            summary.json    what the run came to, once it has ended
            curve.png       its return curve
 
@@ -36,6 +36,7 @@ from torch import Tensor
 
 from fastrl import checkpoint, ops
 from fastrl.config import TrainConfig, load_config
+from fastrl.distill import DistillStats, distill_update
 from fastrl.metrics import JsonLines, Observer, Progress, RunSummary, Scalar, Sink, open_sinks
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, UpdateStats, ppo_update
@@ -202,7 +203,7 @@ class _Run:
                 obs_high=int(np.max(space.high)),
             ).to(device)
         self.reference = open_reference(
-            config.kl_ref, config, run_dir, pool, device, resumed=resumed
+            config.teacher or config.kl_ref, config, run_dir, pool, device, resumed=resumed
         )
         self.optimizer = torch.optim.Adam(
             self.policy.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
@@ -278,10 +279,7 @@ class _Run:
         rollout, finished, seconds = self.collector.collect(self.policy)
         learning = time.perf_counter()
         batch, num_steps = make_batch(rollout, config)
-        if self.reference is not None:
-            ref_logprobs = self.reference.logprobs(batch.obs, batch.actions)
-            batch = dataclasses.replace(batch, ref_logprobs=ref_logprobs)
-        stats = ppo_update(self.policy, self.optimizer, batch, config, self.order_generator)
+        stats = self._learn(batch)
         end = time.perf_counter()
 
         self._log_episodes(finished, counters.wall_s + learning - begin)
@@ -290,11 +288,22 @@ class _Run:
         counters.wall_s += end - begin
         return self._report(num_steps, rate, stats, seconds, end - learning, end - begin)
 
+    def _learn(self, batch: Batch) -> UpdateStats | DistillStats:
+        """The gradient steps on one rollout."""
+        learner = self.policy, self.optimizer
+        if self.reference is not None and self.config.teacher:
+            log_probs = self.reference.log_probs(batch.obs)
+            return distill_update(*learner, batch.obs, log_probs, self.config, self.order_generator)
+        if self.reference is not None:
+            ref_logprobs = self.reference.logprobs(batch.obs, batch.actions)
+            batch = dataclasses.replace(batch, ref_logprobs=ref_logprobs)
+        return ppo_update(*learner, batch, self.config, self.order_generator)
+
     def _report(
         self,
         num_steps: int,
         rate: float,
-        stats: UpdateStats,
+        stats: UpdateStats | DistillStats,
         seconds: Seconds,
         learning_s: float,
         total_s: float,

@@ -22,6 +22,7 @@ TRAINER = {
     "advantages",
     "checkpoint",
     "dashboard",
+    "distill",
     "kernels",
     "models",
     "ops",

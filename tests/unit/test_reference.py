@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_resume import assert_same_run, assert_same_tree, lines, small
 from torch import Tensor
@@ -33,6 +33,7 @@ def expected(policies: list[Tensor]) -> Tensor:
     return (old.exp() * torch.stack(each)).sum()
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 18), st.floats(0.0, 3.0))
 def test_the_estimate_has_the_mean_and_the_gradient_of_the_divergence(
     seed: int, num_actions: int, spread: float
