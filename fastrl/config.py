@@ -19,7 +19,7 @@ Protocol = Literal["none", "classic", "machado"]
 ObsType = Literal["screen", "ram"]
 AutoresetMode = Literal["NextStep", "SameStep"]
 WandbMode = Literal["online", "offline", "disabled"]
-Advantage = Literal["gae"]
+Advantage = Literal["gae", "group"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,13 +73,15 @@ class TrainConfig:
     gae_lambda: float = 0.95
     """In [0, 1]. Source: Schulman et al. 2017, table 5."""
     advantage: Advantage = "gae"
-    """Advantage estimator."""
+    """Advantage estimator. group: against other attempts from the same state, without a critic."""
+    group_size: int = 8
+    """Environments that attempt the same state (G), with advantage group; divides num_envs."""
     num_minibatches: int = 8
     """Minibatches per epoch."""
     update_epochs: int = 3
     """Passes over each rollout."""
     norm_adv: bool = True
-    """Normalise advantages per minibatch to mean 0, standard deviation 1."""
+    """Normalise advantages per minibatch to mean 0, standard deviation 1; a group's are already."""
     clip_coef: float = 0.2
     """Clipping range of the probability ratio. Source: Schulman et al. 2017."""
     clip_vloss: bool = False
@@ -127,6 +129,7 @@ class TrainConfig:
             _require(_is_int(self, name, 0), self, name, "an integer >= 0")
         _require(_is_int(self, "seed", 0, 2**31 - 1), self, "seed", "an integer in [0, 2**31 - 1]")
         _require(_is_int(self, "checkpoint_every", 1), self, "checkpoint_every", "an integer >= 1")
+        _require(_is_int(self, "group_size", 2), self, "group_size", "an integer >= 2")
         for name in ("gamma", "gae_lambda"):
             _require(_is_number(self, name, 0.0, 1.0), self, name, "a number in [0, 1]")
         for name in ("learning_rate", "adam_eps", "clip_coef", "max_grad_norm"):
@@ -157,6 +160,8 @@ class TrainConfig:
             "kl_ref",
             "empty with a teacher (a student learns from nothing else)",
         )
+        if self.advantage == "group":
+            self._check_group()
         _require(
             self.batch_size >= self.num_minibatches,
             self,
@@ -175,6 +180,14 @@ class TrainConfig:
             "obs_type",
             f"screen for {self.env_id} (only ALE/ environments have RAM)",
         )
+
+    def _check_group(self) -> None:
+        divides = self.num_envs % self.group_size == 0
+        divisor = f"a divisor of num_envs {self.num_envs}"
+        _require(divides, self, "group_size", f"{divisor} with advantage group")
+        no_scale = "none or clip with advantage group (the scale drops out)"
+        _require(self.reward_scaling != "return_std", self, "reward_scaling", no_scale)
+        _require(not self.teacher, self, "teacher", "empty with advantage group")
 
     @property
     def batch_size(self) -> int:

@@ -109,7 +109,8 @@ def ppo_loss(
     entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
 
     advantages = batch.advantages[index]
-    if config.norm_adv and len(index) > 1:
+    critic = config.advantage != "group"
+    if config.norm_adv and critic and len(index) > 1:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
     # L^CLIP, eq. 7.
@@ -118,14 +119,14 @@ def ppo_loss(
     clipped_ratio = ratio.clamp(1.0 - config.clip_coef, 1.0 + config.clip_coef)
     policy_loss = -torch.minimum(advantages * ratio, advantages * clipped_ratio).mean()
 
-    # L^VF.
+    # L^VF, of a critic; group-relative advantages have none.
     returns = batch.returns[index]
     squared_error = (values - returns).square()
     if config.clip_vloss:
         old_values = batch.values[index]
         change = (values - old_values).clamp(-config.clip_coef, config.clip_coef)
         squared_error = torch.maximum(squared_error, (old_values + change - returns).square())
-    value_loss = 0.5 * squared_error.mean()
+    value_loss = 0.5 * squared_error.mean() if critic else values.new_zeros(())
 
     loss = policy_loss - config.ent_coef * entropy + config.vf_coef * value_loss
 

@@ -37,6 +37,7 @@ from torch import Tensor
 from fastrl import checkpoint, ops
 from fastrl.config import TrainConfig, load_config
 from fastrl.distill import DistillStats, distill_update
+from fastrl.group import Groups, group_advantages, require_snapshots
 from fastrl.metrics import JsonLines, Observer, Progress, RunSummary, Scalar, Sink, open_sinks
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, UpdateStats, ppo_update
@@ -215,6 +216,7 @@ class _Run:
             autoreset_mode=config.autoreset_mode,
             scaler=self.scaler,
             generator=self.action_generator,
+            groups=Groups(pool, config.group_size) if config.advantage == "group" else None,
         )
         self.saved_at = -1
         metrics_bytes = episodes_bytes = 0
@@ -222,6 +224,8 @@ class _Run:
             metrics_bytes, episodes_bytes = self._restore()
         else:
             self.collector.reset(environment_seeds(config.seed, config.num_envs))
+            if config.advantage == "group":
+                require_snapshots(pool)
         self.metrics = JsonLines(run_dir / "metrics.jsonl", metrics_bytes)
         self.episodes = JsonLines(run_dir / "episodes.jsonl", episodes_bytes)
         (run_dir / "summary.json").unlink(missing_ok=True)
@@ -337,6 +341,8 @@ class _Run:
         return progress, metrics
 
     def _log_episodes(self, finished: Episodes, wall_s: float) -> None:
+        if self.config.advantage == "group":
+            finished = finished.of(finished.env_ids % self.config.group_size == 0)
         columns = zip(
             (finished.steps + self.counters.global_step).tolist(),
             finished.env_ids.tolist(),
@@ -433,11 +439,21 @@ class _Run:
 
 
 def make_batch(rollout: Rollout, config: TrainConfig) -> tuple[Batch, int]:
-    """Estimates advantages and flattens a rollout, leaving out the reset steps.
+    """Estimates advantages and flattens a rollout, leaving out the steps not to learn from.
+
+    Those are the reset steps and, in groups, what members do after their end.
 
     Returns:
-        The batch and its number of steps.
+        The batch and the number of steps of the rollout without the reset steps.
     """
+    if config.advantage == "group":
+        ended = rollout.terminated | rollout.truncated
+        advantages, active = group_advantages(
+            rollout.rewards, ended, group_size=config.group_size, gamma=config.gamma
+        )
+        return _flat_batch(
+            rollout, advantages, torch.zeros_like(advantages), rollout.valid & active
+        )
     advantages = ops.gae(
         rollout.rewards,
         rollout.values,
@@ -447,19 +463,25 @@ def make_batch(rollout: Rollout, config: TrainConfig) -> tuple[Batch, int]:
         gamma=config.gamma,
         gae_lambda=config.gae_lambda,
     )
+    return _flat_batch(rollout, advantages, advantages + rollout.values, rollout.valid)
+
+
+def _flat_batch(
+    rollout: Rollout, advantages: Tensor, returns: Tensor, learned: Tensor
+) -> tuple[Batch, int]:
     columns = {
         "obs": rollout.obs[:-1],
         "actions": rollout.actions,
         "logprobs": rollout.logprobs,
         "advantages": advantages,
-        "returns": advantages + rollout.values,
+        "returns": returns,
         "values": rollout.values,
     }
     flat = {name: column.flatten(0, 1) for name, column in columns.items()}
-    if not bool(rollout.valid.all()):
-        kept = rollout.valid.flatten().nonzero().squeeze(-1)
+    if not bool(learned.all()):
+        kept = learned.flatten().nonzero().squeeze(-1)
         flat = {name: column[kept] for name, column in flat.items()}
-    return Batch(**flat), len(flat["actions"])
+    return Batch(**flat), int(rollout.valid.sum())
 
 
 class _Messages:

@@ -23,6 +23,7 @@ TRAINER = {
     "checkpoint",
     "dashboard",
     "distill",
+    "group",
     "kernels",
     "models",
     "ops",
