@@ -1,4 +1,4 @@
-"""The `fastrl` command: train, eval, sweep, tune, bench, report, compare, envs.
+"""The `fastrl` command: train, distill, eval, sweep, tune, bench, report, compare, envs.
 
 Each command is a frozen dataclass, and its options are the fields. A user's mistake ends in one
 line on stderr and exit code 2. torch is imported by the commands that need it, when they run.
@@ -29,7 +29,15 @@ from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 import fastrl
-from fastrl.config import LITERAL, PRESETS, TrainConfig, config_for, load_config
+from fastrl.config import (
+    LITERAL,
+    PRESETS,
+    Device,
+    Policy,
+    TrainConfig,
+    config_for,
+    load_config,
+)
 
 if TYPE_CHECKING:
     from fastrl.bench import BenchReport
@@ -41,6 +49,7 @@ USAGE = f"""\
 usage: fastrl COMMAND ...
 
   train ENV       train a policy with PPO, e.g. fastrl train {EXAMPLE_ENV}
+  distill RUN     train a (smaller) student to act as the policy of a run folder
   eval RUN        play full games with the policy of a run folder
   sweep           train environments x variants x seeds, packed onto this machine or a Ray cluster
   tune ENV...     search hyper-parameters over whole runs of several seeds
@@ -125,22 +134,58 @@ class Train(TrainConfig):
     def run(self, command_line: str) -> int:
         """Trains, with a view in the terminal."""
         del command_line
-        config = self.config()
-        from fastrl.dashboard import make_dashboard
-        from fastrl.train import RunInUseError, choose_device, train
+        return _train(self.config(), self.resume)
 
-        try:
-            choose_device(config)
-        except RuntimeError as error:
-            raise UsageError(str(error)) from error
-        try:
-            summary = train(config, resume=self.resume, observer=make_dashboard(sys.stdout))
-        except RunInUseError as error:
-            raise UsageError(str(error)) from error
-        print(f"run folder: {summary.run_dir}")
-        curve = Path(summary.run_dir) / "curve.png"
-        print(f"return curve: {curve}" if curve.exists() else "return curve: no game has ended yet")
-        return 0 if summary.status == "finished" else 130
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distill:
+    """Train a student to act as the policy of a run folder, in the states the student meets.
+
+    Makes a run folder as `fastrl train` does; eval, report and `fastrl train --resume` work on it.
+    metrics.jsonl has kl_teacher and agreement. For every other option of training:
+    fastrl train ENV --teacher RUN.
+    """
+
+    teacher: Annotated[Path, Positional, arg(metavar="TEACHER")]
+    """Run folder whose newest checkpoint is the teacher; the student plays its environment."""
+    policy: Policy = "auto"
+    """Network of the student; auto is what `fastrl train` takes. mlp_small is the smallest."""
+    total_steps: int | None = None
+    """Agent steps of the student. Default: as `fastrl train` in that environment, like the rest."""
+    run_dir: str = ""
+    """Folder of the student's run, which must not exist yet. Default: as `fastrl train`."""
+    seed: int = 1
+    """Seed of the student's run."""
+    num_envs: int | None = None
+    """Environments stepped together."""
+    num_steps: int | None = None
+    """Steps of each environment per rollout."""
+    learning_rate: float | None = None
+    """Adam step size at the start."""
+    device: Device = "auto"
+    """auto takes CUDA when torch sees a GPU."""
+    torch_threads: int = 0
+    """CPU threads of torch; 0 leaves torch's choice."""
+
+    def config(self) -> TrainConfig:
+        """The student's: the teacher's environment and preset, and the options given.
+
+        Raises:
+            ValueError: The teacher is no run folder, or a value is out of range.
+        """
+        if not self.teacher.is_dir():
+            raise UsageError(f"there is no run folder {self.teacher}")
+        teacher = load_config(self.teacher)
+        same = ("preset", "protocol", "obs_type", "autoreset_mode", "env_options")
+        values = {name: getattr(teacher, name) for name in same}
+        asked = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {name: value for name, value in asked.items() if value is not None}
+        return config_for(teacher.env_id, **values | {"teacher": str(self.teacher)})
+
+    def run(self, command_line: str) -> int:
+        """Trains the student, with a view in the terminal."""
+        del command_line
+        return _train(self.config(), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -628,6 +673,7 @@ class Envs:
 
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
+    "distill": Distill,
     "eval": Eval,
     "sweep": Sweep,
     "tune": Tune,
@@ -686,6 +732,25 @@ def parse(arguments: list[str]) -> Command:
     if name == "train":
         return Train.parse(rest)
     return _parse(COMMANDS[name], rest, prog=name)
+
+
+def _train(config: TrainConfig, resume: Path | None) -> int:
+    """Trains with a view in the terminal; returns the exit code."""
+    from fastrl.dashboard import make_dashboard
+    from fastrl.train import RunInUseError, choose_device, train
+
+    try:
+        choose_device(config)
+    except RuntimeError as error:
+        raise UsageError(str(error)) from error
+    try:
+        summary = train(config, resume=resume, observer=make_dashboard(sys.stdout))
+    except RunInUseError as error:
+        raise UsageError(str(error)) from error
+    print(f"run folder: {summary.run_dir}")
+    curve = Path(summary.run_dir) / "curve.png"
+    print(f"return curve: {curve}" if curve.exists() else "return curve: no game has ended yet")
+    return 0 if summary.status == "finished" else 130
 
 
 def _split(arguments: list[str]) -> tuple[str, list[str]]:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
 Device = Literal["auto", "cpu", "cuda"]
-Policy = Literal["auto", "nature_cnn", "impala_resnet", "minatar_cnn", "mlp"]
+Policy = Literal["auto", "nature_cnn", "impala_resnet", "minatar_cnn", "mlp", "mlp_small"]
 RewardScaling = Literal["none", "clip", "return_std"]
 Protocol = Literal["none", "classic", "machado"]
 ObsType = Literal["screen", "ram"]
@@ -21,6 +21,7 @@ AutoresetMode = Literal["NextStep", "SameStep"]
 WandbMode = Literal["online", "offline", "disabled"]
 Advantage = Literal[
     "gae",
+    "group",
     "variance-gamma",
     "variance-lambda",
     "variance-lambda-ensemble",
@@ -90,15 +91,18 @@ class TrainConfig:
     gae_lambda: float = 0.95
     """In [0, 1]. Source: Schulman et al. 2017, table 5."""
     advantage: Advantage = "gae"
-    """Advantage estimator. variance-*: a discount, a lambda or a horizon that follows the critic's
-    own confidence, see `fastrl.discount`. stream-lag and stream-time fix options of
-    variance-horizon-return and of variance-gamma, see `LITERAL`."""
+    """Advantage estimator. group: against other attempts from the same state, without a critic.
+    variance-*: a discount, a lambda or a horizon that follows the critic's own confidence, see
+    `fastrl.discount`. stream-lag and stream-time fix options of variance-horizon-return and of
+    variance-gamma, see `LITERAL`."""
+    group_size: int = 8
+    """Environments that attempt the same state (G), with advantage group; divides num_envs."""
     num_minibatches: int = 8
     """Minibatches per epoch."""
     update_epochs: int = 3
     """Passes over each rollout."""
     norm_adv: bool = True
-    """Normalise advantages per minibatch to mean 0, standard deviation 1."""
+    """Normalise advantages per minibatch to mean 0, standard deviation 1; a group's are already."""
     clip_coef: float = 0.2
     """Clipping range of the probability ratio. Source: Schulman et al. 2017."""
     clip_vloss: bool = False
@@ -111,6 +115,12 @@ class TrainConfig:
     """Gradients longer than this (L2, all parameters together) are scaled down to it."""
     target_kl: float | None = None
     """Skip the remaining epochs of an update once the approximate KL divergence passes this."""
+    kl_ref_coef: float = 0.0
+    """Weight of the KL divergence from the frozen policy of kl_ref in the loss; 0 measures it."""
+    kl_ref: str = ""
+    """Run folder or checkpoint of that reference policy. The run keeps a copy of it."""
+    teacher: str = ""
+    """Run folder or checkpoint of a policy to act like, instead of PPO: see `fastrl distill`."""
     reward_scaling: RewardScaling = "none"
     """clip: sign of the reward. return_std: divide by the running standard deviation of the
     discounted return, as gymnasium's NormalizeReward."""
@@ -191,13 +201,14 @@ class TrainConfig:
             _require(_is_int(self, name, 0), self, name, "an integer >= 0")
         _require(_is_int(self, "seed", 0, 2**31 - 1), self, "seed", "an integer in [0, 2**31 - 1]")
         _require(_is_int(self, "checkpoint_every", 1), self, "checkpoint_every", "an integer >= 1")
+        _require(_is_int(self, "group_size", 2), self, "group_size", "an integer >= 2")
         for name in ("gamma", "gae_lambda"):
             _require(_is_number(self, name, 0.0, 1.0), self, name, "a number in [0, 1]")
         for name in ("learning_rate", "adam_eps", "clip_coef", "max_grad_norm"):
             _require(
                 _is_number(self, name, 0.0) and getattr(self, name) > 0, self, name, "a number > 0"
             )
-        for name in ("ent_coef", "vf_coef"):
+        for name in ("ent_coef", "vf_coef", "kl_ref_coef"):
             _require(_is_number(self, name, 0.0), self, name, "a number >= 0")
         kl_ok = self.target_kl is None or (
             _is_number(self, "target_kl", 0.0) and self.target_kl > 0
@@ -205,10 +216,24 @@ class TrainConfig:
         _require(kl_ok, self, "target_kl", "a number > 0, or None")
         for name in ("anneal_lr", "norm_adv", "clip_vloss", "track", "tensorboard"):
             _require(isinstance(getattr(self, name), bool), self, name, "true or false")
-        for name in ("env_id", "preset", "run_dir", "wandb_project"):
+        for name in ("env_id", "preset", "run_dir", "wandb_project", "kl_ref", "teacher"):
             _require(isinstance(getattr(self, name), str), self, name, "a string")
         _require(bool(self.env_id), self, "env_id", "an environment id, see `fastrl envs`")
         _require(_is_mapping(self, "env_options"), self, "env_options", "a mapping of options")
+        _require(
+            self.kl_ref_coef == 0 or bool(self.kl_ref),
+            self,
+            "kl_ref",
+            f"a run folder or a checkpoint with kl_ref_coef {self.kl_ref_coef}",
+        )
+        _require(
+            not (self.teacher and self.kl_ref),
+            self,
+            "kl_ref",
+            "empty with a teacher (a student learns from nothing else)",
+        )
+        if self.advantage == "group":
+            self._check_group()
         _require(
             self.batch_size >= self.num_minibatches,
             self,
@@ -291,6 +316,14 @@ class TrainConfig:
                 return "variance-gamma"
             case _:
                 return self.advantage
+
+    def _check_group(self) -> None:
+        divides = self.num_envs % self.group_size == 0
+        divisor = f"a divisor of num_envs {self.num_envs}"
+        _require(divides, self, "group_size", f"{divisor} with advantage group")
+        no_scale = "none or clip with advantage group (the scale drops out)"
+        _require(self.reward_scaling != "return_std", self, "reward_scaling", no_scale)
+        _require(not self.teacher, self, "teacher", "empty with advantage group")
 
     @property
     def batch_size(self) -> int:

@@ -33,6 +33,7 @@ from fastrl.estimators import (
     Estimate,
     Estimator,
     Gae,
+    GroupRelative,
     Warmup,
     flat_steps,
     gae_of,
@@ -97,6 +98,8 @@ def make_estimator(config: TrainConfig, device: torch.device) -> Estimator:
         ValueError: The run to be yoked to did not log what is needed.
     """
     match config.estimator:
+        case "group":
+            return GroupRelative(config)
         case "variance-gamma":
             return VarianceGamma(config, device)
         case "variance-lambda":

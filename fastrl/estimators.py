@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fastrl import ops
 from fastrl.config import TrainConfig
+from fastrl.group import group_advantages
 from fastrl.rollout import Rollout
 
 DECAY = 0.99
@@ -35,6 +36,8 @@ class Estimate:
     """(T, N) baseline: returns - advantages, up to rounding."""
     head_targets: Tensor | None = None
     """(T, N, ...) what `Estimator.loss` needs of each step; None without a value head."""
+    learned: Tensor | None = None
+    """(T, N) bool: the steps to learn from; None: all but reset steps."""
     metrics: Mapping[str, Tensor]
     """Numbers and vectors for the log, on the device still; see `fetch`."""
 
@@ -95,6 +98,23 @@ class Gae:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing was kept."""
+
+
+class GroupRelative(Gae):
+    """Against the other attempts from the same state; see `fastrl.group`. There is no critic."""
+
+    def estimate(self, rollout: Rollout) -> Estimate:
+        """See `Estimator`."""
+        advantages, active = group_advantages(
+            rollout.rewards,
+            rollout.terminated | rollout.truncated,
+            group_size=self.config.group_size,
+            gamma=self.config.gamma,
+        )
+        nothing = torch.zeros_like(advantages)
+        return Estimate(
+            advantages=advantages, returns=nothing, values=nothing, learned=active, metrics={}
+        )
 
 
 class Ema:

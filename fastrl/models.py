@@ -176,11 +176,18 @@ def mlp(obs_shape: tuple[int, ...], num_actions: int, obs_high: int = 255) -> Ac
     return ActorCritic(body, 128, num_actions, obs_high)
 
 
+def mlp_small(obs_shape: tuple[int, ...], num_actions: int, obs_high: int = 255) -> ActorCritic:
+    """One layer of 32 on the flattened observation: a student to distil into."""
+    body = nn.Sequential(nn.Flatten(), _init(nn.Linear(math.prod(obs_shape), 32)), nn.ReLU())
+    return ActorCritic(body, 32, num_actions, obs_high)
+
+
 POLICIES = {
     "nature_cnn": nature_cnn,
     "impala_resnet": impala_resnet,
     "minatar_cnn": minatar_cnn,
     "mlp": mlp,
+    "mlp_small": mlp_small,
 }
 
 

@@ -35,6 +35,8 @@ class Batch:
     """(B,) value when the action was taken."""
     head_targets: Tensor | None = None
     """(B, ...) what the value head learns, where there is one."""
+    ref_logprobs: Tensor | None = None
+    """(B,) log-probability of the action under the reference policy, if there is one."""
 
 
 class HeadLoss(Protocol):
@@ -68,6 +70,8 @@ class UpdateStats:
     """1 - Var(returns - values) / Var(returns), before the update; None if returns are equal."""
     num_gradients: int
     """Gradient steps taken (fewer when target_kl stopped the update)."""
+    kl_ref: float | None
+    """KL divergence from the reference policy (`reference_kl`), in nats; None without one."""
 
 
 def sample_actions(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -97,6 +101,33 @@ def minibatch_indices(
     yield from order.tensor_split(min(num_minibatches, num_steps))
 
 
+def reference_kl(logprobs: Tensor, old_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """KL(pi || pi_ref), estimated from actions of the policy that collected them.
+
+        k3 = (r - 1) - log r,  r = pi_ref(a|s) / pi(a|s)      estimate = mean(pi / pi_old * k3)
+
+    k3 (Schulman 2020, http://joschu.net/blog/kl-approx.html) is never negative, has the mean
+    KL(pi || pi_ref) for actions drawn from pi, and varies less than -log r. Two things are amiss
+    when GRPO (arXiv:2402.03300, eq. 4) differentiates it as it stands. The actions come from
+    pi_old, not from pi; and the gradient of its mean is not the mean of its gradient: at
+    pi = pi_old the latter is that of KL(pi_ref || pi), the other divergence (Tang and Munos 2025,
+    arXiv:2506.09477). The importance ratio, differentiated too, mends both: value and gradient
+    have the means of KL(pi || pi_ref) for every pi (DeepSeek-V3.2, arXiv:2512.02556, eq. 7).
+
+    Args:
+        logprobs: (M,) log pi(a|s), with its gradient.
+        old_logprobs: (M,) log pi_old(a|s), when the action was drawn.
+        ref_logprobs: (M,) log pi_ref(a|s).
+
+    Returns:
+        A scalar, in nats.
+    """
+    # ratio * r is pi_ref / pi_old: written so, a policy that has left an action gives no inf * 0.
+    ratio = (logprobs - old_logprobs).exp()
+    weighted = (ref_logprobs - old_logprobs).exp() - ratio * (1.0 + ref_logprobs - logprobs)
+    return weighted.mean()
+
+
 def ppo_loss(
     policy: nn.Module,
     batch: Batch,
@@ -114,8 +145,9 @@ def ppo_loss(
         head_loss: Of the value head; weighs as the value loss does.
 
     Returns:
-        The loss to minimise (eq. 9 of the paper, negated), and a detached vector of policy loss,
-        value loss, entropy, approximate KL divergence and clip fraction.
+        The loss to minimise (eq. 9 of the paper, negated, and the penalty for leaving the
+        reference policy), and a detached vector of policy loss, value loss, entropy, approximate
+        KL divergence, clip fraction and KL divergence from the reference (0 without one).
     """
     logits, values, *head = policy(batch.obs[index])
     log_probs = torch.log_softmax(logits, dim=-1)
@@ -123,7 +155,8 @@ def ppo_loss(
     entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
 
     advantages = batch.advantages[index]
-    if config.norm_adv and len(index) > 1:
+    critic = config.advantage != "group"
+    if config.norm_adv and critic and len(index) > 1:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
     # L^CLIP, eq. 7.
@@ -132,14 +165,14 @@ def ppo_loss(
     clipped_ratio = ratio.clamp(1.0 - config.clip_coef, 1.0 + config.clip_coef)
     policy_loss = -torch.minimum(advantages * ratio, advantages * clipped_ratio).mean()
 
-    # L^VF.
+    # L^VF, of a critic; group-relative advantages have none.
     returns = batch.returns[index]
     squared_error = (values - returns).square()
     if config.clip_vloss:
         old_values = batch.values[index]
         change = (values - old_values).clamp(-config.clip_coef, config.clip_coef)
         squared_error = torch.maximum(squared_error, (old_values + change - returns).square())
-    value_loss = critic_loss = 0.5 * squared_error.mean()
+    value_loss = critic_loss = 0.5 * squared_error.mean() if critic else values.new_zeros(())
     if head_loss is not None and batch.head_targets is not None:
         of_head = head_loss.loss(values, head[0], batch.head_targets[index])
         if head_loss.replaces_value_loss:
@@ -149,10 +182,16 @@ def ppo_loss(
 
     loss = policy_loss - config.ent_coef * entropy + config.vf_coef * critic_loss
 
+    kl_ref = loss.new_zeros(())
+    if batch.ref_logprobs is not None:
+        kl_ref = reference_kl(logprobs, batch.logprobs[index], batch.ref_logprobs[index])
+        if config.kl_ref_coef > 0:
+            loss = loss + config.kl_ref_coef * kl_ref
+
     with torch.no_grad():
         approx_kl = ((ratio - 1.0) - logratio).mean()
         clipfrac = ((ratio - 1.0).abs() > config.clip_coef).float().mean()
-        stats = torch.stack((policy_loss, value_loss, entropy, approx_kl, clipfrac))
+        stats = torch.stack((policy_loss, value_loss, entropy, approx_kl, clipfrac, kl_ref))
     return loss, stats
 
 
@@ -204,10 +243,18 @@ def ppo_update(
     means = torch.cat((torch.stack(stats).mean(0), unexplained.unsqueeze(0)))
     *losses, unexplained_share = cast(list[float], means.tolist())  # pyright: ignore[reportUnknownMemberType]
     if not all(map(math.isfinite, losses)):
-        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clipfrac", "grad_norm")
+        names = [
+            "policy_loss",
+            "value_loss",
+            "entropy",
+            "approx_kl",
+            "clipfrac",
+            "kl_ref",
+            "grad_norm",
+        ]
         found = ", ".join(f"{name}={value}" for name, value in zip(names, losses, strict=True))
         raise FloatingPointError(f"the update is not finite: {found}")
-    policy_loss, value_loss, entropy, approx_kl, clipfrac, norm = losses
+    policy_loss, value_loss, entropy, approx_kl, clipfrac, kl_ref, norm = losses
     return UpdateStats(
         policy_loss=policy_loss,
         value_loss=value_loss,
@@ -217,4 +264,5 @@ def ppo_update(
         grad_norm=norm,
         explained_variance=(1.0 - unexplained_share if math.isfinite(unexplained_share) else None),
         num_gradients=len(stats),
+        kl_ref=kl_ref if batch.ref_logprobs is not None else None,
     )

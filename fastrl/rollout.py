@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fastrl.config import AutoresetMode
+from fastrl.group import Groups
 from fastrl.ppo import sample_actions
 from fastrl.rewards import RewardScaler
 
@@ -83,6 +84,15 @@ class Episodes:
     lengths: NDArray[np.int32]
     """Agent steps."""
 
+    def of(self, chosen: NDArray[np.bool_]) -> "Episodes":
+        """Those where `chosen`, of the same length, is True."""
+        return Episodes(
+            steps=self.steps[chosen],
+            env_ids=self.env_ids[chosen],
+            returns=self.returns[chosen],
+            lengths=self.lengths[chosen],
+        )
+
 
 @dataclass(kw_only=True, slots=True)
 class Seconds:
@@ -131,6 +141,7 @@ class RolloutCollector:
         autoreset_mode: AutoresetMode,
         scaler: RewardScaler,
         generator: torch.Generator,
+        groups: Groups | None = None,
     ) -> None:
         """Call `reset` or `load_state_dict` before `collect`.
 
@@ -140,11 +151,13 @@ class RolloutCollector:
             autoreset_mode: The pool's.
             scaler: Makes the reward that is learned from.
             generator: Draws the actions; its device is where observations go.
+            groups: Puts environments into common states.
         """
         self.pool = pool
         self.num_steps = num_steps
         self.scaler = scaler
         self.generator = generator
+        self.groups = groups
         self._next_step_mode = autoreset_mode == "NextStep"
         self._obs = np.zeros(0, dtype=np.uint8)
         self._resetting = np.zeros(pool.num_envs, dtype=np.bool_)
@@ -192,6 +205,9 @@ class RolloutCollector:
 
         clock = time.perf_counter
         before = clock()
+        if self.groups is not None:
+            self._resetting = self._resetting.copy()  # may be an array that the pool gave away
+            self.groups.begin((self._obs, self._resetting))
         obs[0] = torch.as_tensor(self._obs)
         for t in range(steps):
             copied = clock()
@@ -218,6 +234,9 @@ class RolloutCollector:
                     finals.append((t, cut, policy(final)[1:]))
             if self._next_step_mode:
                 self._resetting = np.asarray(info["game_over"])  # not after a mere lost life
+            if self.groups is not None:
+                self._resetting = self._resetting.copy()
+                self.groups.step(ended, (self._obs, self._resetting))
             obs[t + 1] = torch.as_tensor(self._obs)
 
             seconds.copy += copied - before + clock() - stepped

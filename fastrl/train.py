@@ -4,6 +4,7 @@ runs/<run>/config.json     the TrainConfig
            metrics.jsonl   one line per update
            episodes.jsonl  one line per finished full game
            checkpoints/    the last two full checkpoints
+           reference.pt    the frozen policy of kl_ref or teacher, in runs that have one
            summary.json    what the run came to, once it has ended
            curve.png       its return curve
 
@@ -12,6 +13,7 @@ from wall-clock fields nothing tells it from a run that was never interrupted.
 """
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import json
@@ -35,10 +37,13 @@ from torch import Tensor
 from fastrl import checkpoint
 from fastrl.config import TrainConfig, load_config
 from fastrl.discount import make_estimator
+from fastrl.distill import DistillStats, distill_update
 from fastrl.estimators import Estimate, fetch
+from fastrl.group import Groups, require_snapshots
 from fastrl.metrics import JsonLines, Metric, Observer, Progress, RunSummary, Sink, open_sinks
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, UpdateStats, ppo_update
+from fastrl.reference import open_reference
 from fastrl.rewards import RewardScaler
 from fastrl.rollout import Episodes, Rollout, RolloutCollector, Seconds
 
@@ -200,6 +205,9 @@ class _Run:
                 int(pool.single_action_space.n),
                 obs_high=int(np.max(space.high)),
             ).to(device)
+        self.reference = open_reference(
+            config.teacher or config.kl_ref, config, run_dir, pool, device, resumed=resumed
+        )
         self.optimizer = torch.optim.Adam(
             self.policy.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
         )
@@ -211,6 +219,7 @@ class _Run:
             autoreset_mode=config.autoreset_mode,
             scaler=self.scaler,
             generator=self.action_generator,
+            groups=Groups(pool, config.group_size) if config.advantage == "group" else None,
         )
         self.saved_at = -1
         metrics_bytes = episodes_bytes = 0
@@ -218,6 +227,8 @@ class _Run:
             metrics_bytes, episodes_bytes = self._restore()
         else:
             self.collector.reset(environment_seeds(config.seed, config.num_envs))
+            if config.advantage == "group":
+                require_snapshots(pool)
         self.metrics = JsonLines(run_dir / "metrics.jsonl", metrics_bytes)
         self.episodes = JsonLines(run_dir / "episodes.jsonl", episodes_bytes)
         (run_dir / "summary.json").unlink(missing_ok=True)
@@ -276,9 +287,7 @@ class _Run:
         learning = time.perf_counter()
         estimate = self.estimator.estimate(rollout)
         batch, num_steps = make_batch(rollout, estimate)
-        stats = ppo_update(
-            self.policy, self.optimizer, batch, config, self.order_generator, self.estimator
-        )
+        stats = self._learn(batch)
         estimated = fetch(estimate.metrics)
         end = time.perf_counter()
 
@@ -291,11 +300,22 @@ class _Run:
         )
         return progress, metrics | estimated
 
+    def _learn(self, batch: Batch) -> UpdateStats | DistillStats:
+        """The gradient steps on one rollout."""
+        learner = self.policy, self.optimizer
+        if self.reference is not None and self.config.teacher:
+            log_probs = self.reference.log_probs(batch.obs)
+            return distill_update(*learner, batch.obs, log_probs, self.config, self.order_generator)
+        if self.reference is not None:
+            ref_logprobs = self.reference.logprobs(batch.obs, batch.actions)
+            batch = dataclasses.replace(batch, ref_logprobs=ref_logprobs)
+        return ppo_update(*learner, batch, self.config, self.order_generator, self.estimator)
+
     def _report(
         self,
         num_steps: int,
         rate: float,
-        stats: UpdateStats,
+        stats: UpdateStats | DistillStats,
         seconds: Seconds,
         learning_s: float,
         total_s: float,
@@ -329,6 +349,8 @@ class _Run:
         return progress, metrics
 
     def _log_episodes(self, finished: Episodes, wall_s: float) -> None:
+        if self.config.advantage == "group":
+            finished = finished.of(finished.env_ids % self.config.group_size == 0)
         columns = zip(
             (finished.steps + self.counters.global_step).tolist(),
             finished.env_ids.tolist(),
@@ -427,11 +449,14 @@ class _Run:
 
 
 def make_batch(rollout: Rollout, estimate: Estimate) -> tuple[Batch, int]:
-    """Flattens a rollout and its estimate, leaving out the reset steps.
+    """Flattens a rollout and its estimate, leaving out the steps not to learn from.
+
+    Those are the reset steps and, in groups, what members do after their end.
 
     Returns:
-        The batch and its number of steps.
+        The batch and the number of steps of the rollout without the reset steps.
     """
+    learned = rollout.valid if estimate.learned is None else rollout.valid & estimate.learned
     columns = {
         "obs": rollout.obs[:-1],
         "actions": rollout.actions,
@@ -443,10 +468,10 @@ def make_batch(rollout: Rollout, estimate: Estimate) -> tuple[Batch, int]:
     if estimate.head_targets is not None:
         columns["head_targets"] = estimate.head_targets
     flat = {name: column.flatten(0, 1) for name, column in columns.items()}
-    if not bool(rollout.valid.all()):
-        kept = rollout.valid.flatten().nonzero().squeeze(-1)
+    if not bool(learned.all()):
+        kept = learned.flatten().nonzero().squeeze(-1)
         flat = {name: column[kept] for name, column in flat.items()}
-    return Batch(**flat), len(flat["actions"])
+    return Batch(**flat), int(rollout.valid.sum())
 
 
 class _Messages:

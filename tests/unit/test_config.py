@@ -75,6 +75,7 @@ def test_options_of_the_user_win_over_the_protocols() -> None:
         ("learning_rate", "fast", "a number > 0, got 'fast'"),
         ("ent_coef", -1, "a number >= 0, got -1"),
         ("target_kl", 0, "a number > 0, or None, got 0"),
+        ("kl_ref_coef", -0.1, r"a number >= 0, got -0\.1"),
         ("seed", -1, r"an integer in \[0, 2\*\*31 - 1\], got -1"),
         ("device", "tpu", "one of auto, cpu, cuda, got 'tpu'"),
         ("reward_scaling", "log", "one of none, clip, return_std, got 'log'"),
@@ -229,3 +230,8 @@ def test_one_flag_sets_the_literal_configurations() -> None:
     assert (time.estimator, time.vd_map, time.vd_base) == ("variance-gamma", "ev", "var")
     assert (time.vd_ref, time.gae_lambda, time.vd_loss) == ("self", 1.0, "nll")
     assert TrainConfig.from_json(time.to_json()) == time
+
+
+def test_a_penalty_needs_a_reference() -> None:
+    with pytest.raises(ValueError, match=r"kl_ref must be a run folder .*kl_ref_coef 0\.1, got ''"):
+        config_for(BREAKOUT, kl_ref_coef=0.1)

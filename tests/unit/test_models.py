@@ -13,6 +13,7 @@ SHAPES = {
     "impala_resnet": (4, 84, 84),
     "minatar_cnn": (10, 10, 7),
     "mlp": (128,),
+    "mlp_small": (128,),
 }
 
 
