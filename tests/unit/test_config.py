@@ -85,7 +85,7 @@ def test_options_of_the_user_win_over_the_protocols() -> None:
         ("env_options", [1], "a mapping of options"),
         ("anneal_lr", "yes", "true or false, got 'yes'"),
         ("env_id", "", "an environment id"),
-        ("advantage", "vtrace", "one of gae, variance-gamma, .*, got 'vtrace'"),
+        ("advantage", "vtrace", "one of gae, group, variance-gamma, .*, got 'vtrace'"),
         ("control", "yoked", "one of none with advantage gae, got 'yoked'"),
         ("yoked_run", "runs/a", "empty without control yoked, got 'runs/a'"),
         ("vd_eta", float("inf"), "a finite number, got inf"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import fastrl
 from fastrl import checkpoint, cli
 from fastrl.config import AutoresetMode, config_for, replace
+from fastrl.estimators import GroupRelative
 from fastrl.group import EPSILON, Groups, attempts, group_advantages
 from fastrl.ppo import sample_actions
 from fastrl.rewards import RewardScaler
@@ -234,7 +235,7 @@ def test_a_batch_leaves_out_what_is_not_learned_but_counts_it() -> None:
     ended = rollout.terminated | rollout.truncated
     advantages, active = group_advantages(rollout.rewards, ended, group_size=4, gamma=config.gamma)
 
-    batch, num_steps = make_batch(rollout, config)
+    batch, num_steps = make_batch(rollout, GroupRelative(config).estimate(rollout))
 
     assert num_steps == int(rollout.valid.sum()) < 8 * 40
     assert len(batch.actions) == int((rollout.valid & active).sum()) < num_steps
