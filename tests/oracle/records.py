@@ -6,6 +6,8 @@ Any test may call `record`. Nothing is written unless FASTRL_RECORDS names a fil
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -77,6 +79,17 @@ def record(game: str, check: str, detail: str, *, ok: bool, frames: int, **more:
     path = os.environ.get("FASTRL_RECORDS")
     if path:
         append(Path(path), make(game, check, detail, ok=ok, frames=frames, **more))
+
+
+@contextmanager
+def recorded(game: str, check: str, detail: str, *, frames: int) -> Iterator[None]:
+    """Writes down the check that the block makes, when it has ended or failed."""
+    try:
+        yield
+    except AssertionError as error:
+        record(game, check, detail, ok=False, frames=0, note=str(error))
+        raise
+    record(game, check, detail, ok=True, frames=frames)
 
 
 def read(path: Path) -> dict[tuple[str, ...], Record]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import records
 from ale_py import ALEInterface, AtariVectorEnv, LoggerMode, roms
 
 import fastrl
@@ -142,15 +143,17 @@ def test_the_last_life_is_not_lost_before_the_game_is_over() -> None:
 @pytest.mark.parametrize("nth", range(3))
 def test_every_game_is_what_ale_py_plays(game: str, nth: int) -> None:
     number = (list(GAMES).index(game) * 3 + nth) * 7
-    options = list(CORNERS.values())[number % len(CORNERS)]
-    compare(game, 1000, seed=number, **options)
+    corner = list(CORNERS)[number % len(CORNERS)]
+    with records.recorded(GAMES[game].name, "pool", corner, frames=1000):
+        compare(game, 1000, seed=number, **CORNERS[corner])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("game", ["Breakout", "Pong", "SpaceInvaders", "MsPacman", "Kaboom"])
 def test_games_end_by_themselves_as_in_ale_py(game: str) -> None:
     for mode in ("NextStep", "SameStep"):
-        assert compare(game, 3000, autoreset_mode=mode) > 3
+        with records.recorded(GAMES[game].name, "pool", f"games end, {mode}", frames=3000):
+            assert compare(game, 3000, autoreset_mode=mode) > 3
 
 
 def test_a_masked_and_an_unseeded_reset_are_those_of_ale_py() -> None:
@@ -284,7 +287,8 @@ def test_a_restored_snapshot_is_as_if_never_left(game: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_a_restored_snapshot_of_every_game_is_as_if_never_left(game: str) -> None:
-    replays(game, 1000)
+    with records.recorded(GAMES[game].name, "snapshot", "pool, 1000 steps", frames=1000):
+        replays(game, 1000)
 
 
 def test_threads_and_batches_do_not_change_results() -> None:

@@ -42,6 +42,25 @@ def test_the_last_record_of_a_check_counts(tmp_path: Path, monkeypatch: pytest.M
     assert (last["ok"], last["frames"]) == (True, 9)
 
 
+def test_a_failure_is_recorded_with_the_first_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "records.jsonl"
+    monkeypatch.setenv("FASTRL_RECORDS", str(path))
+    with records.recorded("pong", "pool", "stack 1", frames=9):
+        pass
+    with (
+        pytest.raises(AssertionError),
+        records.recorded("boxing", "pool", "stack 1", frames=9),
+    ):
+        raise AssertionError("step 2: reward")
+
+    passed, failed = records.read(path).values()
+
+    assert (passed["game"], passed["ok"], passed["frames"]) == ("pong", True, 9)
+    assert (failed["game"], failed["ok"], failed["note"]) == ("boxing", False, "step 2: reward")
+
+
 def test_a_line_cut_short_is_no_record(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     records.append(path, records.make("pong", "pool", "a", ok=True, frames=1))
