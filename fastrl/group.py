@@ -56,7 +56,8 @@ class Groups:
             group_size: G, which divides N.
         """
         self._pool = pool
-        self._members = np.arange(pool.num_envs).reshape(-1, group_size)
+        num_envs: int = pool.num_envs
+        self._members = np.arange(num_envs, dtype=np.int64).reshape(-1, group_size)
         self._playing = np.ones(self._members.shape, dtype=np.bool_)
 
     def begin(self, rows: Sequence[NDArray[Any]]) -> None:
