@@ -57,8 +57,8 @@ class Groups:
         """
         self._pool = pool
         num_envs: int = pool.num_envs
-        self._members = np.arange(num_envs).reshape(-1, group_size)
-        self._playing = np.ones((num_envs // group_size, group_size), dtype=np.bool_)
+        self._members = np.arange(num_envs, dtype=np.int64).reshape(-1, group_size)
+        self._playing = np.ones(self._members.shape, dtype=np.bool_)
 
     def begin(self, rows: Sequence[NDArray[Any]]) -> None:
         """Begins an attempt in every group.
