@@ -1,7 +1,7 @@
 """The learner of stage 0: PPO on a table, with the estimators and losses that training uses.
 
-Everything that is judged comes from `fastrl`: `make_estimator`, `ActorCritic`, `make_batch` and
-`ppo_update`. Only the environments and the collection of steps are this study's own.
+What is judged comes from `fastrl`: `make_estimator`, `make_batch` and `ppo_update`. The tables and
+the collection of steps are this study's own.
 """
 
 from dataclasses import dataclass, field
@@ -9,13 +9,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stage0_tasks import ActionValues, Simulator, Steps, Task, action_values, uniform_policy
+from stage0_tasks import (
+    NUM_ACTIONS,
+    ActionValues,
+    Simulator,
+    Steps,
+    Task,
+    action_values,
+    uniform_policy,
+)
 from torch import Tensor, nn
 
 from fastrl.config import TrainConfig
-from fastrl.discount import head_spec, make_estimator
+from fastrl.discount import HeadSpec, head_spec, make_estimator
 from fastrl.estimators import Estimate, fetch
-from fastrl.models import ActorCritic, ValueHead
 from fastrl.ppo import ppo_update
 from fastrl.rollout import Rollout
 from fastrl.train import make_batch
@@ -24,17 +31,42 @@ DISCOUNTED = 0.99
 """gamma0: of the second objective that advantages are compared with, and of PPO's default."""
 
 
-class OneHot(nn.Module):
-    """(N, 1) observations to (N, S) rows of the identity: heads on it are tables."""
+class Table(nn.Module):
+    """A row of numbers for each observation, zero at first."""
 
-    def __init__(self, size: int) -> None:
-        """S."""
+    def __init__(self, size: int, columns: int) -> None:
+        """(S, columns)."""
         super().__init__()
-        self.register_buffer("rows", torch.eye(size))
+        self.weight = nn.Parameter(torch.zeros(size, columns))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Looks up."""
-        return self.rows[x[:, 0].long()]
+    def forward(self, index: Tensor) -> Tensor:
+        """(M,) to (M, columns)."""
+        return nn.functional.embedding(index, self.weight)
+
+
+class TabularPolicy(nn.Module):
+    """What `fastrl.models.ActorCritic` is on one-hot observations, without the multiplications.
+
+    The ensemble's values start spread out, as in `fastrl.models.ValueHead`.
+    """
+
+    def __init__(self, size: int, spec: HeadSpec | None, seed: int) -> None:
+        """Of S observations; `ppo_update` knows the value head by its name."""
+        super().__init__()
+        self.actor = Table(size, NUM_ACTIONS)
+        self.critic = Table(size, 1)
+        self.value_head = None if spec is None else Table(size, spec.num_outputs)
+        if self.value_head is not None and spec is not None and spec.num_members:
+            generator = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                members = self.value_head.weight[:, -spec.num_members :]
+                members.normal_(std=size**-0.5, generator=generator)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, ...]:
+        """(M, 1) uint8 to logits (M, A), values (M,) and outputs of the value head (M, K)."""
+        index = obs[:, 0].long()
+        outputs = self.actor(index), self.critic(index).squeeze(-1)
+        return outputs if self.value_head is None else (*outputs, self.value_head(index))
 
 
 class Learner:
@@ -44,17 +76,8 @@ class Learner:
         """All tables start at zero but the ensemble's; a frozen policy stays uniform."""
         self.task, self.config = task, config
         self.updates = 0
-        torch.manual_seed(config.seed)
-        size = task.num_observations
-        self.policy = ActorCritic(OneHot(size), size, 2, obs_high=1)
-        spec = head_spec(config)
-        if spec is not None:
-            self.policy.value_head = ValueHead(size, spec)
-        for layer in (self.policy.actor, self.policy.critic):
-            nn.init.zeros_(layer.weight)
-        for name, parameter in self.policy.named_parameters():
-            if name.endswith("bias") or (frozen and name.startswith("actor")):
-                parameter.requires_grad_(False)
+        self.policy = TabularPolicy(task.num_observations, head_spec(config), config.seed)
+        self.policy.actor.requires_grad_(not frozen)
         self.optimizer = torch.optim.Adam(
             self.policy.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
         )
@@ -64,7 +87,8 @@ class Learner:
     @torch.no_grad()
     def tables(self) -> list[Tensor]:
         """Log-probabilities (S, A), values (S,) and outputs of the value head (S, K) if any."""
-        logits, *others = self.policy(torch.arange(self.task.num_observations).unsqueeze(-1))
+        every = torch.arange(self.task.num_observations).unsqueeze(-1)
+        logits, *others = self.policy(every)
         return [torch.log_softmax(logits, -1), *others]
 
     def probabilities(self) -> NDArray[np.float64]:
