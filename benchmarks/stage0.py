@@ -318,7 +318,7 @@ def run_quick(pool: Executor) -> dict[str, Any]:
         learned=["corridor-cost-worse"],
         seeds=[0, 1],
         selection_seeds=[1000],
-        num_updates=6,
+        num_updates=4,
         arms={arm: ARMS[arm] for arm in chosen},
         kept=None,
     )

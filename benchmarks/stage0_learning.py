@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from fastrl.config import TrainConfig
 from fastrl.discount import HeadSpec, head_spec, make_estimator
 from fastrl.estimators import Estimate, fetch
-from fastrl.ppo import ppo_update
+from fastrl.ppo import Batch, ppo_update
 from fastrl.rollout import Rollout
 from fastrl.train import make_batch
 
@@ -74,7 +74,7 @@ class Learner:
 
     def __init__(self, task: Task, config: TrainConfig, *, frozen: bool) -> None:
         """All tables start at zero but the ensemble's; a frozen policy stays uniform."""
-        self.task, self.config = task, config
+        self.task, self.config, self.frozen = task, config, frozen
         self.updates = 0
         self.policy = TabularPolicy(task.num_observations, head_spec(config), config.seed)
         self.policy.actor.requires_grad_(not frozen)
@@ -128,9 +128,34 @@ class Learner:
         rollout = self.rollout(steps)
         estimate = self.estimator.estimate(rollout)
         batch, _ = make_batch(rollout, estimate)
-        ppo_update(self.policy, self.optimizer, batch, config, self.generator, self.estimator)
+        if self.frozen and config.num_minibatches == 1:
+            self.learn_critic(batch)
+        else:
+            ppo_update(self.policy, self.optimizer, batch, config, self.generator, self.estimator)
         self.updates += 1
         return estimate
+
+    def learn_critic(self, batch: Batch) -> None:
+        """What `ppo_update` comes to with a frozen policy and one minibatch, in less time.
+
+        tests/unit/test_stage0.py holds it to that.
+        """
+        config, policy, estimator = self.config, self.policy, self.estimator
+        index = batch.obs[:, 0].long()
+        learned = [policy.critic.weight]
+        if policy.value_head is not None:
+            learned.append(policy.value_head.weight)
+        for _ in range(config.update_epochs):
+            values = policy.critic(index).squeeze(-1)
+            loss = 0.5 * (values - batch.returns).square().mean()
+            if policy.value_head is not None and batch.head_targets is not None:
+                of_head = estimator.loss(values, policy.value_head(index), batch.head_targets)
+                loss = of_head if estimator.replaces_value_loss else loss + of_head
+            self.optimizer.zero_grad(set_to_none=True)
+            (config.vf_coef * loss).backward()
+            for weight in learned:
+                nn.utils.clip_grad_norm_(weight, config.max_grad_norm)
+            self.optimizer.step()
 
 
 @dataclass(kw_only=True)
