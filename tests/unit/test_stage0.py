@@ -35,7 +35,7 @@ def episode_length(task: Task) -> int:
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
 def test_exact_values_are_the_mean_of_sampled_returns(task: Task, gamma: float) -> None:
     policy = np.tile((0.7, 0.3), (task.num_observations, 1))
-    length, num_envs = episode_length(task), 4000
+    length, num_envs = episode_length(task), 2000
     steps = Simulator(task, num_envs, np.random.default_rng(1)).play(policy, length)
     assert steps.terminated[-1].all()
 
@@ -66,7 +66,7 @@ def advantages_with_exact_critic(
 
 @pytest.mark.parametrize("task", [chain(16), COST_WORSE, payoff()], ids=lambda task: task.name)
 def test_gae_1_1_has_no_bias_for_the_undiscounted_objective(task: Task) -> None:
-    found, actions = advantages_with_exact_critic(task, 1.0, 1.0, episodes=4000)
+    found, actions = advantages_with_exact_critic(task, 1.0, 1.0, episodes=2000)
     exact = action_values(task, uniform_policy(task), 1.0).advantage[0]
     for action in range(2):
         mine = found[actions == action]
@@ -76,7 +76,7 @@ def test_gae_1_1_has_no_bias_for_the_undiscounted_objective(task: Task) -> None:
 
 
 def test_a_short_discount_has_a_bias() -> None:
-    found, actions = advantages_with_exact_critic(chain(16), 0.9, 1.0, episodes=4000)
+    found, actions = advantages_with_exact_critic(chain(16), 0.9, 1.0, episodes=2000)
     assert abs(found[actions == 1].mean() - 1.0) > 0.5
 
 
