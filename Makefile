@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 GAME ?= MinAtar/Breakout-v1
 RUN ?= runs/first
+COMPARE ?= runs/compare
+COMPARE_STEPS ?= 500000
 
-.PHONY: train test test-all build lint stubs native exactness bench clean
+.PHONY: train compare test test-all build lint stubs native exactness bench clean
 
 # Trains PPO from nothing; the curve is $(RUN)/curve.png. Run it again to continue a stopped run.
 train: build
@@ -15,6 +17,17 @@ train: build
 	  $(BIN)/fastrl train $(GAME) --run-dir $(RUN) --total-steps 1000000; \
 	fi
 	@echo "curve: $(RUN)/curve.png"
+
+# PPO against a learned lambda: two games, two variants, three seeds, in a few minutes. Run it again
+# to continue a stopped sweep; the page is $(COMPARE)/report/index.html.
+compare: build
+	@if [ -e $(COMPARE)/sweep.json ]; then \
+	  $(BIN)/fastrl sweep --resume $(COMPARE); \
+	else \
+	  $(BIN)/fastrl sweep --env MinAtar/Breakout-v1 --env MinAtar/Asterix-v1 --variant ppo \
+	    --variant variance-lambda --seeds 3 --set total_steps=$(COMPARE_STEPS) --out $(COMPARE); \
+	fi
+	$(BIN)/fastrl compare $(COMPARE) --baseline ppo --out $(COMPARE)/report
 
 test: build lint native
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -336,18 +336,16 @@ def bench_kernels(*, device: str = "cpu", command: str) -> BenchReport:
     """
     import torch
 
-    from fastrl.bench_kernels import bench_gae
+    from fastrl.bench_kernels import KERNELS, bench_kernel
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but torch sees no CUDA GPU")
-    results = bench_gae(device=device)
-    rows = [(key, _plain(value)) for key, value in _flatten(results)]
-    return BenchReport(
-        what="kernels",
-        origin=provenance(command),
-        results={"gae": results},
-        tables=[Table("Generalized advantage estimation", ("", "value"), rows)],
-    )
+    results = {kernel: bench_kernel(kernel, device=device) for kernel in KERNELS}
+    tables = [
+        Table(kernel, ("", "value"), [(key, _plain(value)) for key, value in _flatten(result)])
+        for kernel, result in results.items()
+    ]
+    return BenchReport(what="kernels", origin=provenance(command), results=results, tables=tables)
 
 
 def _measure_peers(

@@ -1,9 +1,10 @@
-"""The `fastrl` command: train, eval, bench, report, envs.
+"""The `fastrl` command: train, eval, sweep, tune, bench, report, compare, envs.
 
 Each command is a frozen dataclass, and its options are the fields. A user's mistake ends in one
 line on stderr and exit code 2. torch is imported by the commands that need it, when they run.
 
-Exit codes: 0 done, 1 training diverged, 2 wrong input, 130 interrupted (a run is saved first).
+Exit codes: 0 done, 1 training diverged (or runs of a sweep failed), 2 wrong input, 130 interrupted
+(runs are saved first).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -31,6 +33,7 @@ from fastrl.config import LITERAL, PRESETS, TrainConfig, config_for, load_config
 
 if TYPE_CHECKING:
     from fastrl.bench import BenchReport
+    from fastrl.sweep import Packing
 
 EXAMPLE_ENV = "MinAtar/Breakout-v1"
 
@@ -39,10 +42,13 @@ usage: fastrl COMMAND ...
 
   train ENV       train a policy with PPO, e.g. fastrl train {EXAMPLE_ENV}
   eval RUN        play full games with the policy of a run folder
+  sweep           train environments x variants x seeds, packed onto this machine or a Ray cluster
+  tune ENV...     search hyper-parameters over whole runs of several seeds
   bench pool      steps per second of the environment pool, beside its peers
   bench train     steps per second of training, end to end
   bench kernels   the advantage kernels against their plain definition
   report RUN...   final returns over seeds, and their curve
+  compare RUNS... groups of runs against each other, as page, table and figures
   envs            every environment, with its actions and observation
 
   fastrl COMMAND --help     the options of a command
@@ -176,6 +182,210 @@ class Eval:
         if self.video is not None:
             print(f"written: {self.video}")
         return 0
+
+
+Repeated = tyro.conf.UseAppendAction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """What commands that train many runs have in common."""
+
+    jobs: int = 0
+    """Runs at a time. 0: one for each GPU that the runs may use, else for each usable CPU."""
+    threads: int = 0
+    """CPU threads of each run. 0: the usable CPUs shared out over the jobs; with ray 1."""
+    executor: Literal["local", "ray"] = "local"
+    """local: processes of this machine. ray: tasks of a Ray cluster (needs fastrl[ray]); all its
+    machines must see the output folder."""
+    ray_address: Annotated[str, arg(metavar="ADDRESS", help_behavior_hint="")] = ""
+    """Of the cluster. Default: $RAY_ADDRESS, or else a Ray of this machine alone."""
+
+    def packing(self) -> Packing:
+        """The options as `fastrl.sweep.Packing`."""
+        from fastrl.sweep import Packing
+
+        return Packing(
+            jobs=self.jobs,
+            threads=self.threads,
+            executor=self.executor,
+            ray_address=self.ray_address,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep(Packed):
+    """Train every environment with every variant and every seed; one process and folder each.
+
+    The seed alone decides weights, environments and random numbers, so variants are paired. Ctrl-C
+    saves the running runs; --resume goes on. A run that fails is listed at the end (exit code 1).
+
+    A file may hold: envs, variants, seeds, [set], [grid] and a table [variant.NAME] of overrides
+    for each variant of your own (base = "..." names what it starts from).
+    """
+
+    file: Annotated[Path | None, Positional, arg(metavar="[FILE.toml]", help_behavior_hint="")] = (
+        None
+    )
+    """What to run; the options below replace its parts."""
+    env: Annotated[tuple[str, ...], Repeated, arg(metavar="ENV", help_behavior_hint="")] = ()
+    """What to play; once for each environment."""
+    variant: Annotated[tuple[str, ...], Repeated, arg(metavar="NAME", help_behavior_hint="")] = ()
+    """How to train: of fastrl/variants.py or of the file; once for each. Default: ppo."""
+    seeds: Annotated[tuple[int, ...], arg(metavar="N", help_behavior_hint="")] = ()
+    """One number: the seeds 1 to N. Several: these seeds. Default: 1."""
+    overrides: Annotated[
+        tuple[str, ...], Repeated, arg(name="set", metavar="OPTION=VALUE", help_behavior_hint="")
+    ] = ()
+    """An option of `fastrl train` for every run, e.g. --set total_steps=1000000; repeatable."""
+    grid: Annotated[
+        tuple[str, ...], Repeated, arg(metavar="OPTION=[...]", help_behavior_hint="")
+    ] = ()
+    """Every variant once for each value, e.g. --grid gamma=[0.98,0.99]; repeatable."""
+    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """New folder of the sweep. Default: runs/sweeps/<file>-<time>."""
+    resume: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """Go on with this sweep. FILE and options may add runs to it, but not change any."""
+    keep_checkpoints: bool = False
+    """Keep two checkpoints of a finished run instead of the last."""
+    dry_run: bool = False
+    """Only list the runs."""
+
+    def run(self, command_line: str) -> int:
+        """Sweeps, with a view in the terminal."""
+        if self.out is not None and self.resume is not None:
+            raise UsageError("--out is for a new sweep, --resume for an old one: use one of them")
+        from fastrl import sweep
+        from fastrl.sweep_view import make_sweep_view
+
+        grid = sweep.make_grid(
+            self._file(),
+            envs=self.env,
+            variants=self.variant,
+            seeds=_seeds(self.seeds),
+            common=_options_from(list(self.overrides)),
+            axes=_options_from(list(self.grid)),
+        )
+        folder = self.resume or self.out or _dated("sweeps", self.file)
+        packing = self.packing()
+        if self.dry_run:
+            if self.resume is not None:
+                grid = sweep.added(sweep.Grid.from_dict(sweep.read_sweep(self.resume)), grid)
+            runs = sweep.planned_runs(grid, folder)
+            for run in runs:
+                print(folder / run.dir)
+            gpus = sweep.visible_gpus([run.config for run in runs])
+            jobs, threads = packing.fitted(len(runs), gpus)
+            steps = sum(run.config.total_steps for run in runs)
+            print(f"{len(runs)} runs, {steps:,} agent steps; {jobs} jobs of {threads} threads")
+            return 0
+        code = sweep.run_sweep(
+            grid,
+            folder,
+            packing,
+            make_sweep_view(sys.stdout),
+            command=command_line,
+            resume=self.resume is not None,
+            keep_checkpoints=self.keep_checkpoints,
+        )
+        print(f"sweep folder: {folder}")
+        if code:
+            print(f"go on with: fastrl sweep --resume {shlex.quote(str(folder))}")
+        return code
+
+    def _file(self) -> dict[str, Any]:
+        """The sweep file, or on --resume without one what was recorded."""
+        from fastrl import sweep
+
+        if self.file is not None:
+            return sweep.read_sweep_file(self.file)
+        if self.resume is None:
+            return {}
+        recorded = sweep.Grid.from_dict(sweep.read_sweep(self.resume)).to_dict()
+        tables = recorded["variants"]
+        return recorded | {"variants": list(tables), "variant": tables}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tune(Packed):
+    """Search hyper-parameters with Optuna: each trial trains every ENV with every seed.
+
+    A trial's value is the mean normalised score of its runs (random play 0; a human 1 for Atari,
+    PPO after 5M steps 1 for MinAtar). Trials below the median learning curve are pruned. Ctrl-C
+    saves; --resume goes on. Prints the best as a command line, and writes best.toml.
+    """
+
+    envs: Annotated[
+        tuple[str, ...], Positional, arg(metavar="[ENV ...]", help_behavior_hint="")
+    ] = ()
+    """What to play; the same parameters must do for all."""
+    trials: int = 50
+    """Trials of the study altogether, those before --resume included."""
+    seeds: Annotated[tuple[int, ...], arg(metavar="N", help_behavior_hint="")] = ()
+    """One number: the seeds 1 to N. Several: these seeds. Default: 3."""
+    variant: Annotated[str, arg(metavar="NAME", help_behavior_hint="")] = ""
+    """What is tuned, of fastrl/variants.py. Default: ppo."""
+    overrides: Annotated[
+        tuple[str, ...], Repeated, arg(name="set", metavar="OPTION=VALUE", help_behavior_hint="")
+    ] = ()
+    """An option of `fastrl train` for every run, e.g. --set total_steps=1000000; repeatable."""
+    space: Annotated[Path | None, arg(metavar="FILE.toml", help_behavior_hint="")] = None
+    """What is searched: a table for each option, with low, high and scale (linear, log,
+    log-to-one), or with choices. Default: learning_rate, ent_coef, gamma, gae_lambda, clip_coef,
+    update_epochs, num_minibatches (DEFAULT_SPACE in fastrl/tune.py)."""
+    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """New folder of the study. Default: runs/studies/<time>."""
+    resume: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """Go on with this study."""
+
+    def run(self, command_line: str) -> int:
+        """Searches."""
+        from fastrl import tune
+        from fastrl.sweep import seed_list
+
+        if self.resume is not None:
+            fixed = ("envs", "seeds", "variant", "overrides", "space", "out")
+            given = [
+                "set" if name == "overrides" else name for name in fixed if getattr(self, name)
+            ]
+            if given:
+                raise UsageError(f"a study goes on as it began: leave {', '.join(given)} out")
+            search = tune.Search.from_dict(tune.read_study(self.resume))
+        else:
+            seeds = _seeds(self.seeds)
+            search = tune.Search(
+                envs=self.envs,
+                seeds=(1, 2, 3) if seeds is None else seed_list(seeds),
+                variant=self.variant or "ppo",
+                common=_options_from(list(self.overrides)),
+                space=tune.DEFAULT_SPACE if self.space is None else tune.read_space(self.space),
+            )
+        folder = self.resume or self.out or _dated("studies", None)
+        code = tune.run_study(
+            search,
+            folder,
+            self.packing(),
+            trials=self.trials,
+            command=command_line,
+            say=partial(print, flush=True),
+            resume=self.resume is not None,
+        )
+        print(f"study folder: {folder}")
+        if code:
+            print(f"go on with: fastrl tune --resume {shlex.quote(str(folder))}")
+        return code
+
+
+def _seeds(given: tuple[int, ...]) -> int | list[int] | None:
+    """One number is how many, several are the seeds themselves."""
+    if not given:
+        return None
+    return given[0] if len(given) == 1 else list(given)
+
+
+def _dated(kind: str, file: Path | None) -> Path:
+    name = f"{file.stem}-" if file is not None else ""
+    return Path("runs") / kind / f"{name}{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -334,6 +544,67 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Compare:
+    """Compare groups of runs: curves, intervals, what was learned; one page, readable on a phone.
+
+    Writes index.html, table.md, summary.json and every figure as PNG and SVG.
+    """
+
+    runs: Annotated[
+        tuple[str, ...], Positional, arg(metavar="RUNS [RUNS ...]", help_behavior_hint="")
+    ]
+    """Run folders, folders of them such as a sweep, or glob patterns in quotes."""
+    by: Annotated[tuple[str, ...], arg(metavar="FIELD [FIELD ...]", help_behavior_hint="")] = ()
+    """Config fields that make the groups, e.g. advantage. Default: the sweep's variants, or else
+    the fields that differ."""
+    baseline: Annotated[str | None, arg(metavar="GROUP")] = None
+    """Group that the others are held against. Default: ppo, or gae, or the first."""
+    budget: Annotated[int | None, arg(metavar="STEPS")] = None
+    """Compare at this many agent steps. Default: what the shortest run of each task was asked
+    for."""
+    threshold: float = 0.8
+    """The time is taken to this share of the baseline's final return."""
+    out: Annotated[
+        Path | None, arg(metavar="DIR", help_behavior_hint="(default: compare-<date>)")
+    ] = None
+    """Folder for the files."""
+
+    def run(self, command_line: str) -> int:
+        """Compares."""
+        out = self.out or Path(f"compare-{time.strftime('%Y-%m-%d')}")
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"cannot write into {out}: it is not a folder")
+        from rich.console import Console
+        from rich.table import Table
+
+        from fastrl.compare import compare
+        from fastrl.compare_report import conclusion, result_table, write
+
+        found = compare(
+            self.runs,
+            by=self.by,
+            baseline=self.baseline,
+            budget=self.budget,
+            threshold=self.threshold,
+        )
+        console = Console()
+        for warning in found.warnings:
+            console.print(f"! {warning}", style="yellow", markup=False, highlight=False)
+        rows = result_table(found)
+        table = Table(title=rows.title, title_justify="left", caption=rows.note)
+        for index, name in enumerate(rows.header):
+            table.add_column(name, justify="right" if index else "left", no_wrap=index == 0)
+        for row in rows.rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print(conclusion(found), markup=False, highlight=False)
+        page, *others = write(found, out, command=command_line)
+        print(f"written: {page}")
+        print(f"and {len(others)} files beside it: table.md, summary.json, figures")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Envs:
     """List every environment: id, number of actions, shape of an observation, backends."""
 
@@ -358,10 +629,13 @@ class Envs:
 COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "eval": Eval,
+    "sweep": Sweep,
+    "tune": Tune,
     "bench pool": BenchPool,
     "bench train": BenchTrain,
     "bench kernels": BenchKernels,
     "report": Report,
+    "compare": Compare,
     "envs": Envs,
 }
 

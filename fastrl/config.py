@@ -187,30 +187,25 @@ class TrainConfig:
             _require(getattr(self, name) in literal, self, name, f"one of {', '.join(literal)}")
         for name in ("total_steps", "num_envs", "num_steps", "num_minibatches", "update_epochs"):
             _require(_is_int(self, name, 1), self, name, "an integer >= 1")
-        for name in ("env_threads", "torch_threads", "vd_warmup"):
+        for name in ("env_threads", "torch_threads"):
             _require(_is_int(self, name, 0), self, name, "an integer >= 0")
         _require(_is_int(self, "seed", 0, 2**31 - 1), self, "seed", "an integer in [0, 2**31 - 1]")
         _require(_is_int(self, "checkpoint_every", 1), self, "checkpoint_every", "an integer >= 1")
-        for name in _RATES:
+        for name in ("gamma", "gae_lambda"):
             _require(_is_number(self, name, 0.0, 1.0), self, name, "a number in [0, 1]")
         for name in ("learning_rate", "adam_eps", "clip_coef", "max_grad_norm"):
             _require(
                 _is_number(self, name, 0.0) and getattr(self, name) > 0, self, name, "a number > 0"
             )
-        for name in ("ent_coef", "vf_coef", "vd_beta", "vd_lmax"):
+        for name in ("ent_coef", "vf_coef"):
             _require(_is_number(self, name, 0.0), self, name, "a number >= 0")
         kl_ok = self.target_kl is None or (
             _is_number(self, "target_kl", 0.0) and self.target_kl > 0
         )
         _require(kl_ok, self, "target_kl", "a number > 0, or None")
-        for name in ("vd_eta", "vd_zeta"):
-            _require(_is_number(self, name, -math.inf), self, name, "a finite number")
-        for name in (
-            *("anneal_lr", "norm_adv", "clip_vloss", "track", "tensorboard"),
-            "vd_skill_gate",
-        ):
+        for name in ("anneal_lr", "norm_adv", "clip_vloss", "track", "tensorboard"):
             _require(isinstance(getattr(self, name), bool), self, name, "true or false")
-        for name in ("env_id", "preset", "run_dir", "wandb_project", "yoked_run"):
+        for name in ("env_id", "preset", "run_dir", "wandb_project"):
             _require(isinstance(getattr(self, name), str), self, name, "a string")
         _require(bool(self.env_id), self, "env_id", "an environment id, see `fastrl envs`")
         _require(_is_mapping(self, "env_options"), self, "env_options", "a mapping of options")
@@ -236,6 +231,18 @@ class TrainConfig:
 
     def _check_discount(self) -> None:
         """What the estimator asks of its options."""
+        for name in ("gamma_low", "gamma_high", "lambda_low", "lambda_high"):
+            _require(_is_number(self, name, 0.0, 1.0), self, name, "a number in [0, 1]")
+        for name in ("vd_beta", "vd_lmax"):
+            _require(_is_number(self, name, 0.0), self, name, "a number >= 0")
+        for name in ("vd_eta", "vd_zeta"):
+            _require(_is_number(self, name, -math.inf), self, name, "a finite number")
+        _require(_is_int(self, "vd_warmup", 0), self, "vd_warmup", "an integer >= 0")
+        for name, kind, allowed in (
+            ("vd_skill_gate", bool, "true or false"),
+            ("yoked_run", str, "a string"),
+        ):
+            _require(isinstance(getattr(self, name), kind), self, name, allowed)
         kind = self.estimator
         with_it = f"with advantage {self.advantage}"
         for name, value in LITERAL.get(self.advantage, {}).items():
@@ -570,8 +577,6 @@ def _is_number(config: TrainConfig, name: str, low: float, high: float = math.in
         return False
     return math.isfinite(value) and low <= value <= high
 
-
-_RATES = ("gamma", "gae_lambda", "gamma_low", "gamma_high", "lambda_low", "lambda_high")
 
 _LITERALS: dict[str, tuple[str, ...]] = {
     name: get_args(kind)

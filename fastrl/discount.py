@@ -56,6 +56,9 @@ FULL_SKILL = 0.05
 TIME_LEFT_BINS = 8
 """1, 2-3, 4-7, ... steps to the end of the episode; the last bin takes all that is longer."""
 
+MAX_SORTED = 4096
+"""States, evenly spaced over the rollout, of which quantiles are logged: sorting all takes long."""
+
 
 class HeadSpec(NamedTuple):
     """What an estimator wants beside the value."""
@@ -268,7 +271,7 @@ class Confidence:
         scale = self.base_variance.value()
         self.neutral = scale <= 1e-12 * masked_mean(target.square(), valid) + 1e-30
         z2 = (error.square() / self.scale()).clamp(max=MAX_Z2)
-        z2 = torch.where(self.neutral, 1.0, z2)
+        z2 = torch.where(self.neutral | ~torch.isfinite(z2), 1.0, z2)
         # exp(LOWEST) is the smallest variance that the head can predict.
         constant = 0.5 * (masked_mean(z2, valid).clamp(min=math.exp(LOWEST)).log() + 1.0)
         self.skill.update(constant - masked_mean(gaussian_nll(log_variance, z2), valid))
@@ -542,25 +545,30 @@ def _rate_metrics(
     tilt = reading.tilt.flatten()[reading.reached].abs()
     found = {"log_variance_clipped": (tilt >= config.vd_lmax).float().mean()}
     if isinstance(gamma, Tensor):
-        gamma = gamma.flatten()[reading.reached].sort().values
-        found |= _spread("gamma", gamma) | _spread("horizon", 1.0 / (1.0 - gamma))
+        gamma = gamma.flatten()[reading.reached]
+        quantiles = _quantiles(gamma)
+        found |= {"gamma_mean": gamma.mean(), "horizon_mean": (1.0 / (1.0 - gamma)).mean()}
+        found |= {f"gamma_{name}": x for name, x in quantiles.items()}
+        found |= {f"horizon_{name}": 1.0 / (1.0 - x) for name, x in quantiles.items()}
         found["gamma_clipped"] = _share_outside(gamma, config.gamma_low, config.gamma_high)
         found["horizon_clipped"] = found["gamma_clipped"]
     if isinstance(gae_lambda, Tensor):
-        gae_lambda = gae_lambda.flatten()[reading.reached].sort().values
-        found |= _spread("lambda", gae_lambda)
+        gae_lambda = gae_lambda.flatten()[reading.reached]
+        found["lambda_mean"] = gae_lambda.mean()
+        found |= {f"lambda_{name}": x for name, x in _quantiles(gae_lambda).items()}
         found["lambda_clipped"] = _share_outside(gae_lambda, config.lambda_low, config.lambda_high)
     kept = gamma * gae_lambda
     return found | {"contraction": torch.as_tensor((gamma - kept) / (1.0 - kept)).mean()}
 
 
-def _spread(name: str, ordered: Tensor) -> dict[str, Tensor]:
-    """Mean and quantiles of a sorted vector."""
-    found = {f"{name}_mean": ordered.mean()}
-    for percent in (5, 50, 95):
-        at = percent * (len(ordered) - 1) // 100
-        found[f"{name}_q{percent:02}"] = ordered[at] if len(ordered) else found[f"{name}_mean"]
-    return found
+def _quantiles(x: Tensor) -> dict[str, Tensor]:
+    """The 5, 50 and 95 % quantiles of a vector; NaN where it is empty."""
+    ordered = _thinned(x).sort().values if len(x) else x.new_full((1,), math.nan)
+    return {f"q{p:02}": ordered[p * (len(ordered) - 1) // 100] for p in (5, 50, 95)}
+
+
+def _thinned(x: Tensor) -> Tensor:
+    return x[:: -(-len(x) // MAX_SORTED)]
 
 
 def _share_outside(x: Tensor, low: float, high: float) -> Tensor:
@@ -577,11 +585,11 @@ def _calibration(rollout: Rollout, log_variance: Tensor, z2: Tensor) -> dict[str
     """
     kept = flat_steps(rollout.valid)
     log_variance, z2 = log_variance.flatten()[kept], z2.flatten()[kept]
-    ordered, order = log_variance.sort()
-    ratios = (z2 / log_variance.exp())[order]
-    deciles = [part.mean() for part in ratios.tensor_split(10)]
-    found = _spread("log_variance", ordered)
-    found["z2_by_decile"] = torch.stack(deciles)
+    found = {f"log_variance_{name}": x for name, x in _quantiles(log_variance).items()}
+    found["log_variance_mean"] = log_variance.mean()
+    order = _thinned(log_variance).argsort()
+    ratios = _thinned(z2 / log_variance.exp())[order]
+    found["z2_by_decile"] = torch.stack([part.mean() for part in ratios.tensor_split(10)])
     found["sigma_corr"] = torch.corrcoef(torch.stack((log_variance.exp(), z2)))[0, 1]
 
     left = steps_to_end(rollout.terminated | rollout.truncated).flatten()[kept]

@@ -106,13 +106,11 @@ class Ema:
         self.weight = torch.zeros_like(self.total)
 
     def update(self, value: Tensor, present: Tensor | None = None) -> None:
-        """Takes in a value, where it is present."""
-        total = DECAY * self.total + (1.0 - DECAY) * value.double()
-        weight = DECAY * self.weight + (1.0 - DECAY)
-        if present is not None:
-            total = torch.where(present, total, self.total)
-            weight = torch.where(present, weight, self.weight)
-        self.total, self.weight = total, weight
+        """Takes in a value, where it is finite and, if that is said, present."""
+        value = value.double()
+        taken = torch.isfinite(value) if present is None else torch.isfinite(value) & present
+        self.total = torch.where(taken, DECAY * self.total + (1.0 - DECAY) * value, self.total)
+        self.weight = torch.where(taken, DECAY * self.weight + (1.0 - DECAY), self.weight)
 
     def value(self) -> Tensor:
         """Float64 mean so far."""

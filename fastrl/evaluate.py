@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 import fastrl
 from fastrl.config import TrainConfig, load_config
-from fastrl.video import VideoWriter
+from fastrl.video import VideoWriter, draw, enlarge
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -223,6 +223,11 @@ def evaluate(
                 return logits.argmax(-1).cpu().numpy()
             return sample_actions(logits, generator)[0].cpu().numpy()
 
+        def watch(obs: Array) -> None:
+            assert film is not None
+            has_screen = pool.render_mode == "rgb_array"
+            film.write(enlarge(pool.render()[0]) if has_screen else draw(obs))
+
         games = play(
             pool,
             choose,
@@ -230,7 +235,7 @@ def evaluate(
             episodes=episodes,
             max_steps=max_steps,
             no_progress_steps=no_progress_steps,
-            watch=film.write if film is not None else None,
+            watch=watch if film is not None else None,
         )
 
     report = _summarise(

@@ -118,7 +118,7 @@ class _PerLag:
         self.config = config
         self.warmup = Warmup(config, "gamma_mean")
         self.lags = LagStatistics(config, device)
-        self.learned: Rollout | None = None
+        self.rewards_and_ends: tuple[Tensor, Tensor, Tensor] | None = None
         self.loss_weights = torch.ones(config.vd_horizon, device=device)
 
     @property
@@ -129,7 +129,7 @@ class _PerLag:
     def observe(self, rollout: Rollout, means: Tensor, weights: Tensor) -> Tensor:
         """Takes in a rollout; the loss weighs lags as `weights`. Returns its targets."""
         self.lags.observe(rollout, means)
-        self.learned = rollout
+        self.rewards_and_ends = rollout.rewards, rollout.terminated, rollout.truncated
         self.loss_weights = weights.float().clamp(min=MIN_LAG_WEIGHT)
         self.warmup.updates += 1
         rewards = rollout.rewards
@@ -138,11 +138,8 @@ class _PerLag:
     def loss(self, values: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         """See `Estimator`; targets are flat steps (M,) of the rollout."""
         del values
-        assert self.learned is not None, "estimate() comes first"
-        rollout = self.learned
-        rewards, known = ops.lag_rewards(
-            rollout.rewards, rollout.terminated, rollout.truncated, targets, head.shape[1]
-        )
+        assert self.rewards_and_ends is not None, "estimate() comes first"
+        rewards, known = ops.lag_rewards(*self.rewards_and_ends, targets, head.shape[1])
         squared_error = (rewards - head).square().masked_fill(~known, 0.0)
         by_lag = 0.5 * squared_error.sum(0) / known.sum(0).clamp(min=1)
         total = (self.loss_weights * by_lag).sum() / self.loss_weights.sum()

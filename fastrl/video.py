@@ -1,4 +1,4 @@
-"""Films of games, drawn from observations: Atari's newest frame, MinAtar and Catch as cells."""
+"""Films of games: what a screen shows, or else observations, MinAtar and Catch as cells."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ CELL = 32
 """Side of a grid cell in pixels."""
 FRAME_SCALE = 4
 """An Atari frame of 84 x 84 is drawn at 336 x 336."""
+SCREEN_SCALE = (2, 4)
+"""Down and across: a television shows the 160 pixels of a line twice as wide as high."""
 SMALLEST_FRAME = 36
 """Observations at least this wide and high are frames; smaller ones are grids of cells."""
 
@@ -58,6 +60,12 @@ def draw(obs: Image) -> Image:
     return np.ascontiguousarray(picture)
 
 
+def enlarge(screen: Image) -> Image:
+    """A screen (H, W, 3), as `EnvPool.render` gives it, at (2 * H, 4 * W, 3)."""
+    down, across = SCREEN_SCALE
+    return screen.repeat(down, axis=0).repeat(across, axis=1)
+
+
 class VideoWriter:
     """Writes pictures of one size into an MP4 file, which appears when the film is complete."""
 
@@ -78,9 +86,8 @@ class VideoWriter:
         self._rate = frames_per_second
         self._stream: Any = None
 
-    def write(self, obs: Image) -> None:
-        """Appends the picture of one observation."""
-        picture = draw(obs)
+    def write(self, picture: Image) -> None:
+        """Appends a picture (height, width, 3), both sides even."""
         if self._stream is None:
             height, width, _ = picture.shape
             self._stream = _imageio_ffmpeg().write_frames(

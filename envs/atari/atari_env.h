@@ -126,6 +126,8 @@ class AtariShared {
     return most;
   }
 
+  [[nodiscard]] std::size_t channels() const noexcept { return options_.grayscale ? 1 : 3; }
+
   // ---- actions ----------------------------------------------------------------------------------
   [[nodiscard]] bool has_action(int action) const noexcept {
     return std::ranges::find(actions_, action) != actions_.end();
@@ -157,8 +159,6 @@ class AtariShared {
   static constexpr int kWidth = 160;
 
   static constexpr std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
-  [[nodiscard]] std::size_t channels() const noexcept { return options_.grayscale ? 1 : 3; }
-
   [[nodiscard]] Title make_title(Cartridge cartridge) const {
     const GameFacts& facts = kGames[static_cast<std::size_t>(cartridge.game)];
     const std::string name(facts.name);
@@ -250,8 +250,9 @@ class AtariEnv {
       if (machine_.terminal()) machine_.reset(rom);
     }
     std::ranges::fill(lent.memory, std::uint8_t{0});
-    if (!options.ram) capture(lent, 0);
-    process(lent);
+    Changes changes{};
+    if (!options.ram) capture_newest(lent, changes);
+    process(lent, changes);
     elapsed_ = 0;
     lives_ = machine_.lives();
   }
@@ -261,6 +262,7 @@ class AtariEnv {
     const AtariEnvOptions& options = lent.shared.options();
     const int number = lent.shared.action(action.number);
     const int num_captured = options.maxpool ? 2 : 1;
+    Changes changes{};
     std::int32_t reward = 0;
     bool life_lost = false;
     bool over = false;
@@ -272,9 +274,16 @@ class AtariEnv {
       life_lost = machine_.lives() < lives_ && machine_.lives() > 0;
       over = machine_.terminal() || elapsed_ >= options.max_num_frames_per_episode ||
              (options.episodic_life && life_lost);
-      if (captured && !over) capture(lent, left - 1);
+      if (!captured) continue;
+      if (over) {
+        pool_older(lent, changes);
+      } else if (left == 2) {
+        capture_older(lent);
+      } else {
+        capture_newest(lent, changes);
+      }
     }
-    process(lent);
+    process(lent, changes);
     lives_ = machine_.lives();
 
     const bool terminated =
@@ -307,7 +316,7 @@ class AtariEnv {
   }
   /// Writes (frame_height(), 160, 3) red, green, blue.
   void render(const Lent<Shared>& lent, std::span<std::uint8_t> rgb) noexcept {
-    to_rgb(*title(lent).palette, screen(lent), rgb.data());
+    recolour(RgbRow(*title(lent).palette), screen(lent), rgb.data());
   }
 
  private:
@@ -341,7 +350,7 @@ class AtariEnv {
   [[nodiscard]] std::span<const std::uint8_t> screen(const Lent<Shared>& lent) noexcept {
     return {machine_.screen(), static_cast<std::size_t>(title(lent).height * kFrameWidth)};
   }
-  /// Number 0 is the newer of the last two frames, until they are pooled into it.
+  /// Number 1 is the older of the last two frames, number 0 what they were pooled into.
   [[nodiscard]] static std::uint8_t* captured(const Lent<Shared>& lent, int number) noexcept {
     return lent.memory.data() + (static_cast<std::size_t>(number) * lent.shared.screen_size());
   }
@@ -351,26 +360,48 @@ class AtariEnv {
                                (slot * lent.shared.picture_size()));
   }
 
-  void capture(const Lent<Shared>& lent, int number) noexcept {
-    if (lent.shared.options().grayscale) {
-      to_grey(*title(lent).palette, screen(lent), captured(lent, number));
-    } else {
-      to_rgb(*title(lent).palette, screen(lent), captured(lent, number));
+  void capture_older(const Lent<Shared>& lent) noexcept {
+    with_colours(lent, *title(lent).palette,
+                 [&](const auto& row) { recolour(row, screen(lent), captured(lent, 1)); });
+  }
+
+  /// The newest frame was not captured: what is there of the last step counts once more.
+  void pool_older(const Lent<Shared>& lent, Changes& changes) noexcept {
+    const std::size_t row = kFrameWidth * lent.shared.channels();
+    for (std::size_t y = 0; y < static_cast<std::size_t>(title(lent).height); ++y) {
+      std::uint8_t* pooled = captured(lent, 0) + (y * row);
+      changes[y] = maximum(pooled, captured(lent, 1) + (y * row), pooled, row);
     }
   }
 
-  /// Puts the newest picture on the stack.
-  void process(const Lent<Shared>& lent) noexcept {
+  /// Pools the newest frame and the older one.
+  void capture_newest(const Lent<Shared>& lent, Changes& changes) noexcept {
+    const std::uint8_t* other = lent.shared.options().maxpool ? captured(lent, 1) : nullptr;
+    with_colours(lent, *title(lent).palette, [&](const auto& row) {
+      recolour_max(row, screen(lent), other, captured(lent, 0), changes);
+    });
+  }
+
+  /// Puts the newest picture on the stack. `changes` are those of the captured frame.
+  void process(const Lent<Shared>& lent, const Changes& changes) noexcept {
+    const std::span<std::uint8_t> last = picture(lent, newest_);
     newest_ = (newest_ + 1) % lent.shared.stack_size();
     const std::span<std::uint8_t> to = picture(lent, newest_);
     if (lent.shared.options().ram) {
       std::ranges::copy(machine_.ram(), to.begin());
       return;
     }
-    if (lent.shared.options().maxpool) {
-      max_into(captured(lent, 0), captured(lent, 1), lent.shared.size_of_screen(title(lent)));
+    title(lent).resize.update(captured(lent, 0), to.data(), lent.scratch.data(), last.data(),
+                              changes);
+  }
+
+  template <typename Use>
+  static void with_colours(const Lent<Shared>& lent, const Palette& palette, Use use) noexcept {
+    if (lent.shared.options().grayscale) {
+      use(GreyRow(palette));
+    } else {
+      use(RgbRow(palette));
     }
-    title(lent).resize(captured(lent, 0), to.data(), lent.scratch.data());
   }
 
   Machine machine_;

@@ -1,11 +1,13 @@
 // The observation of the native Atari 2600 for tests/oracle/test_atari_image.py.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
-#include <stdexcept>
 #include <vector>
 
 #include "envs/atari/image.h"
@@ -21,32 +23,49 @@ std::span<const std::uint8_t> span_of(const Bytes& bytes) {
   return {bytes.data(), static_cast<std::size_t>(bytes.size())};
 }
 
-Bytes grey(bool pal, const Bytes& screen) {
+const Palette& palette(bool pal) { return pal ? kPalPalette : kNtscPalette; }
+
+Bytes grey(bool pal, const Bytes& screen, bool plain) {
   Bytes out({screen.shape(0), screen.shape(1)});
-  to_grey(pal ? kPalPalette : kNtscPalette, span_of(screen), out.mutable_data());
+  const GreyRow row(palette(pal));
+  if (plain) {
+    for (py::ssize_t y = 0; y < screen.shape(0); ++y)
+      row.plain(screen.data(y), out.mutable_data(y));
+  } else {
+    recolour(row, span_of(screen), out.mutable_data());
+  }
   return out;
 }
 
 Bytes rgb(bool pal, const Bytes& screen) {
   Bytes out({screen.shape(0), screen.shape(1), py::ssize_t{3}});
-  to_rgb(pal ? kPalPalette : kNtscPalette, span_of(screen), out.mutable_data());
+  recolour(RgbRow(palette(pal)), span_of(screen), out.mutable_data());
   return out;
 }
 
-/// The maximum of the greys of two screens, made in one go.
-Bytes grey_maximum(bool pal, const Bytes& screen, const Bytes& other) {
-  if (screen.size() != other.size()) throw std::invalid_argument("two sizes");
-  const Bytes other_grey = grey(pal, other);
-  Bytes out({screen.shape(0), screen.shape(1)});
-  to_grey_max(pal ? kPalPalette : kNtscPalette, span_of(screen), other.data(), other_grey.data(),
-              out.mutable_data());
-  return out;
+/// Pools the greys or colours of `screen` with `other`, if there is one, into `out`. Returns which
+/// rows have changed.
+std::vector<bool> pool(bool pal, bool greys, const Bytes& screen, const std::optional<Bytes>& other,
+                       Bytes out) {
+  Changes changes{};
+  const std::uint8_t* older = other ? other->data() : nullptr;
+  if (greys) {
+    recolour_max(GreyRow(palette(pal)), span_of(screen), older, out.mutable_data(), changes);
+  } else {
+    recolour_max(RgbRow(palette(pal)), span_of(screen), older, out.mutable_data(), changes);
+  }
+  return std::vector<bool>(changes.begin(), changes.begin() + screen.shape(0));
 }
 
-Bytes maximum(const Bytes& a, const Bytes& b) {
-  if (a.size() != b.size()) throw std::invalid_argument("two sizes");
-  Bytes out(std::vector<py::ssize_t>(a.shape(), a.shape() + a.ndim()), a.data());
-  max_into(out.mutable_data(), b.data(), static_cast<std::size_t>(b.size()));
+/// `last` is what came of the image before, which `changes` tell from this one.
+Bytes updated(const Bytes& image, const Bytes& last, const std::vector<bool>& changes) {
+  const Resize resize(static_cast<int>(image.shape(0)), static_cast<int>(image.shape(1)),
+                      static_cast<int>(last.shape(0)), static_cast<int>(last.shape(1)), 1);
+  Bytes out({last.shape(0), last.shape(1)});
+  std::vector<float> scratch(resize.scratch_size());
+  Changes changed{};
+  std::ranges::copy(changes, changed.begin());
+  resize.update(image.data(), out.mutable_data(), scratch.data(), last.data(), changed);
   return out;
 }
 
@@ -70,10 +89,11 @@ Bytes resized(const Bytes& image, int height, int width, bool plain) {
 }  // namespace
 
 PYBIND11_MODULE(atari_image, module) {
-  module.def("grey", grey, py::arg("pal"), py::arg("screen"));
+  module.def("grey", grey, py::arg("pal"), py::arg("screen"), py::arg("plain") = false);
   module.def("rgb", rgb, py::arg("pal"), py::arg("screen"));
-  module.def("grey_maximum", grey_maximum, py::arg("pal"), py::arg("screen"), py::arg("other"));
-  module.def("maximum", maximum, py::arg("a"), py::arg("b"));
+  module.def("pool", pool, py::arg("pal"), py::arg("greys"), py::arg("screen"), py::arg("other"),
+             py::arg("out").noconvert());
   module.def("resized", resized, py::arg("image"), py::arg("height"), py::arg("width"),
              py::arg("plain"));
+  module.def("updated", updated, py::arg("image"), py::arg("last"), py::arg("changes"));
 }

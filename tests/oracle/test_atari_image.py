@@ -157,7 +157,7 @@ def test_the_fast_resize_is_the_plain_one(height: int) -> None:
 def screen_pairs() -> list[tuple[Image, Image]]:
     """Two frames a pair: noise, stripes, and what changes little from row to row and in time."""
     source = np.random.default_rng(9)
-    pairs = [tuple(source.integers(0, 256, (2, *shape))) for shape in ((210, 160), (3, 13))]
+    pairs = [tuple(source.integers(0, 256, (2, rows, 160))) for rows in (210, 3)]
     for change in (0.001, 0.05):
         rows = source.integers(0, 256, 160)[None].repeat(210, axis=0)
         screens = []
@@ -176,10 +176,33 @@ def test_colours_are_looked_up(pal: bool) -> None:
     grey = np.frombuffer(bytes.fromhex("".join(hexadecimal["grey"])), np.uint8)
     rgb = np.frombuffer(bytes.fromhex("".join(hexadecimal["rgb"])), np.uint8).reshape(256, 3)
     for screen, other in screen_pairs():
-        assert np.array_equal(native.grey(pal, screen), grey[screen])
+        for plain in (False, True):
+            assert np.array_equal(native.grey(pal, screen, plain), grey[screen])
         assert np.array_equal(native.rgb(pal, screen), rgb[screen])
-        both = np.maximum(grey[screen], grey[other])
-        assert np.array_equal(native.grey_maximum(pal, screen, other), both)
+        for greys, table in ((True, grey), (False, rgb)):
+            for older in (None, table[other]):
+                expected = table[screen] if older is None else np.maximum(table[screen], older)
+                out = table[other].copy()
+                changed = (out != expected).reshape(len(out), -1).any(axis=1)
+                assert native.pool(pal, greys, screen, older, out) == changed.tolist()
+                assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("size", [(84, 84), (63, 37), (105, 80), (250, 200)])
+def test_only_what_changed_is_resized(size: tuple[int, int]) -> None:
+    native = native_module.build("atari_image", "atari")
+    source = np.random.default_rng(11)
+    # Bands that come again: a line is the same as the last one resized, not as the one above.
+    bands = source.choice(np.array([10, 200], np.uint8), (30, 42, 1)).repeat(5, 1).repeat(160, 2)
+    pictures = [*images((210, 160)), *bands]
+    last = native.resized(pictures[0], *size, plain=True)
+    image = pictures[0].copy()
+    for picture in pictures:
+        changed = (source.random(21) < source.choice([0.0, 0.1, 0.5])).repeat(10)
+        image = np.where(changed[:, None], picture, image)
+        expected = native.resized(image, *size, plain=True)
+        last = native.updated(image, last, changed.tolist())
+        assert np.array_equal(last, expected), first(last, expected)
 
 
 @pytest.mark.parametrize("size", [(0, 84), (84, -1)])
@@ -187,12 +210,6 @@ def test_a_size_must_be_positive(size: tuple[int, int]) -> None:
     native = native_module.build("atari_image", "atari")
     with pytest.raises(ValueError, match=f"must be positive, got {min(size)}"):
         native.resized(np.zeros((210, 160), np.uint8), *size, plain=False)
-
-
-def test_the_maximum_of_two_images_is_numpys() -> None:
-    native = native_module.build("atari_image", "atari")
-    a, b = np.random.default_rng(8).integers(0, 256, (2, 210, 161), dtype=np.uint8)
-    assert np.array_equal(native.maximum(a, b), np.maximum(a, b))
 
 
 # Programs of our own. ale-py takes any 4 KB image whose file has the name of a game it knows.

@@ -135,7 +135,10 @@ def test_the_kernels_refuse_what_they_would_misread(change: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"values": np.zeros((4, 3), np.float32)}, r"values must have shape \(4, 2\), got \(4, 3\)"),
+        (
+            {"values": np.zeros((4, 3), np.float32)},
+            r"values must have shape \(4, 2\), got \(4, 3\)",
+        ),
         ({"out": np.zeros((4, 2))}, r"out must be float32, got float64"),
         ({"terminated": np.zeros((4, 2), np.uint8)}, r"terminated must be bool, got uint8"),
         ({"rewards": np.zeros(4, np.float32)}, r"rewards must have shape \(T, N\), got \(4,\)"),

@@ -148,14 +148,16 @@ def test_bench_train_reports_where_the_time_went() -> None:
 def test_bench_kernels_reports_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastrl import bench_kernels
 
-    small = bench_kernels.bench_gae
+    small = bench_kernels.bench_kernel
     monkeypatch.setattr(
         bench_kernels,
-        "bench_gae",
-        lambda device: small(num_steps=8, num_envs=4, repeats=5, device=device),
+        "bench_kernel",
+        lambda kernel, device: small(kernel, num_steps=8, num_envs=4, repeats=5, device=device),
     )
 
     report = bench.bench_kernels(command="x")
 
-    assert all(ratio > 0 for ratio in report.results["gae"]["ratio"].values())
-    assert "| microseconds.definition.median |" in report.tables[0].markdown()
+    assert set(report.results) == set(bench_kernels.KERNELS)
+    for result, table in zip(report.results.values(), report.tables, strict=True):
+        assert all(ratio > 0 for ratio in result["ratio"].values())
+        assert "| microseconds.definition.median |" in table.markdown()

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastrl import cli
@@ -67,6 +68,9 @@ WRONG = {
     "train Catch-v0 --protocol classic": "none for Catch-v0",
     "train Catch-v0 --env-options ramping": "expected NAME=VALUE, got 'ramping'",
     "train Catch-v0 again": "Unrecognized options: again",
+    "train Catch-v0 --advantage stream-time --vd-map odds": "vd_map must be ev",
+    "train Catch-v0 --advantage variance-gamma --control yoked": "yoked_run must be the folder",
+    "train Catch-v0 --advantage variance-gamma --control yoked --yoked-run {tmp}/no": "has no",
     "train --resume {tmp}/nope": "nope is not a run folder",
     "train --resume {bare}": "has no checkpoint",
     "train ALE/Pong-v5 --resume {bare}": "is a run of Catch-v0, not ALE/Pong-v5",
@@ -86,6 +90,16 @@ WRONG = {
     "bench pool --json {tmp}/nope/file.json": "cannot write",
     "bench pool --markdown {file}": "not a folder",
     "bench train --env Catch-v0 --preset nope": "unknown preset 'nope'",
+    "sweep": "a sweep needs at least one env",
+    "sweep {tmp}/nope.toml": "nope.toml",
+    "sweep {file}": "not a TOML file",
+    "sweep --env Catch-v0 --variant nope": "there is no variant 'nope'; there are ppo",
+    "sweep --env Catch-v0 --set gamma": "expected NAME=VALUE, got 'gamma'",
+    "sweep --env Catch-v0 --seeds 0": "seeds must be a number >= 1",
+    "sweep --env Catch-v0 --jobs -1": "jobs must be >= 0, got -1",
+    "sweep --env Catch-v0 --executor dask": "'local', 'ray'",
+    "sweep --resume {tmp}": "is not a sweep: it has no sweep.json",
+    "tune": "tune on which environment?",
     "report": "at least one run folder",
     "report {tmp}/nope": "is not a run folder",
     "report {bare}": "no game has ended",
@@ -161,7 +175,10 @@ def test_the_traceback_is_there_for_who_asks() -> None:
 
 
 def test_importing_fastrl_imports_nothing_of_the_trainer() -> None:
-    heavy = ("torch", "wandb", "matplotlib", "tyro", "rich", "tensorboard", "envpool", "minatar")
+    heavy = (
+        *("torch", "wandb", "matplotlib", "tyro", "rich", "tensorboard", "envpool", "minatar"),
+        *("optuna", "ray", "rliable"),
+    )
     code = f"import sys, fastrl; print([name for name in {heavy} if name in sys.modules])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -171,12 +188,20 @@ def test_importing_fastrl_imports_nothing_of_the_trainer() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["envs"], ["--version"], ["train", "--help"], ["train", "Catch-v0", "--gamma", "x"]],
+    [
+        ["envs"],
+        ["--version"],
+        ["train", "--help"],
+        ["train", "Catch-v0", "--gamma", "x"],
+        ["sweep", "--env", "Catch-v0", "--variant", "nope"],
+        ["tune", "nope"],
+    ],
 )
 def test_light_commands_do_not_import_torch(arguments: list[str]) -> None:
     code = (
         "import sys; from fastrl.cli import main; main(sys.argv[1:]);"
-        "print([x for x in ('torch', 'wandb', 'matplotlib') if x in sys.modules], file=sys.stderr)"
+        "heavy = ('torch', 'wandb', 'matplotlib', 'optuna', 'ray');"
+        "print([x for x in heavy if x in sys.modules], file=sys.stderr)"
     )
 
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
@@ -362,6 +387,21 @@ def test_eval_films_the_first_game(catch_run: Path, tmp_path: Path) -> None:
 
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(film))
     assert frames == 10  # A game of Catch has nine steps, and a start.
+
+
+def test_a_game_that_is_played_from_ram_is_filmed_from_the_screen(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the video extra")
+    run, film = tmp_path / "run", tmp_path / "film.mp4"
+    command = "train ALE/Pong-v5 --obs-type ram --total-steps 16 --num-envs 2 --num-steps 8 "
+    command += f"--num-minibatches 1 --run-dir {run} --env-options max_num_frames_per_episode=200"
+    assert cli.main(command.split()) == 0
+
+    assert cli.main(["eval", str(run), "--episodes", "1", "--video", str(film)]) == 0
+
+    reader = imageio_ffmpeg.read_frames(str(film))
+    assert next(reader)["size"] == (640, 420)
+    picture = np.frombuffer(next(reader), np.uint8).reshape(420, 640, 3)
+    assert picture[300].std() > 10  # Walls and a field.
 
 
 def test_report_prints_a_table_and_writes_files(

@@ -84,6 +84,15 @@ def test_options_of_the_user_win_over_the_protocols() -> None:
         ("env_options", [1], "a mapping of options"),
         ("anneal_lr", "yes", "true or false, got 'yes'"),
         ("env_id", "", "an environment id"),
+        ("advantage", "vtrace", "one of gae, variance-gamma, .*, got 'vtrace'"),
+        ("control", "yoked", "one of none with advantage gae, got 'yoked'"),
+        ("yoked_run", "runs/a", "empty without control yoked, got 'runs/a'"),
+        ("vd_eta", float("inf"), "a finite number, got inf"),
+        ("vd_lmax", -1.0, r"a number >= 0, got -1\.0"),
+        ("vd_warmup", -1, "an integer >= 0, got -1"),
+        ("vd_horizon", 0, "an integer >= 1, got 0"),
+        ("vd_skill_gate", 1, "true or false, got 1"),
+        ("gamma_high", 1.5, r"a number in \[0, 1\], got 1\.5"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(field: str, value: Any, says: str) -> None:
@@ -181,3 +190,42 @@ def test_ram_observations_pick_their_preset_and_reach_the_pool() -> None:
 def test_only_atari_has_ram() -> None:
     with pytest.raises(ValueError, match="obs_type must be screen for MinAtar/Breakout-v1"):
         config_for(BREAKOUT, obs_type="ram")
+
+
+@pytest.mark.parametrize(
+    ("advantage", "changes", "says"),
+    [
+        ("variance-gamma", {"control": "yoked"}, "yoked_run must be the folder of a run .*got ''"),
+        ("variance-gamma", {"gamma": 0.5}, r"gamma must be in .*= \[0\.8, 0\.9995\].*got 0\.5"),
+        ("variance-gamma", {"vd_map": "prec"}, "vd_map must be one of auto, odds, ev .*'prec'"),
+        ("variance-gamma", {"vd_map": "ev"}, "vd_base must be var with vd_map ev, got 'geo'"),
+        (
+            "variance-gamma",
+            {"vd_map": "ev", "vd_base": "var", "control": "negated"},
+            "control must be another with vd_map ev, got 'negated'",
+        ),
+        ("variance-gamma", {"vd_loss": "nll", "vd_signal": "td"}, "vd_signal must be return"),
+        ("variance-lambda", {"gae_lambda": 0.2}, r"gae_lambda must be in .*got 0\.2"),
+        ("variance-lambda-ensemble", {"gae_lambda": 1.0}, "gae_lambda must be a number < 1"),
+        ("variance-lambda-ensemble", {"vd_loss": "nll"}, "vd_loss must be decoupled"),
+        ("variance-horizon", {"control": "shuffled"}, "control must be one of none, head-only"),
+        ("variance-horizon", {"vd_horizon": 65}, r"in \[1, num_steps = 64\], got 65"),
+        ("stream-time", {"gae_lambda": 0.9}, r"gae_lambda must be 1\.0 with advantage stream-time"),
+        ("stream-lag", {"vd_map": "ev"}, "vd_map must be prec with advantage stream-lag, got 'ev'"),
+    ],
+)
+def test_options_that_an_estimator_cannot_use_are_refused(
+    advantage: str, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        config_for(BREAKOUT, advantage=advantage, **changes)
+
+
+def test_one_flag_sets_the_literal_configurations() -> None:
+    """Section 3.9 of the specification."""
+    lag = config_for(BREAKOUT, advantage="stream-lag")
+    assert (lag.estimator, lag.vd_map, lag.vd_norm) == ("variance-horizon-return", "prec", "max")
+    time = config_for(BREAKOUT, advantage="stream-time")
+    assert (time.estimator, time.vd_map, time.vd_base) == ("variance-gamma", "ev", "var")
+    assert (time.vd_ref, time.gae_lambda, time.vd_loss) == ("self", 1.0, "nll")
+    assert TrainConfig.from_json(time.to_json()) == time

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastrl import kernels, ops
-from fastrl.bench_kernels import bench_gae
+from fastrl.bench_kernels import bench_kernel
 
 SOURCE = "csrc/ops/advantages.cu"
 KERNELS = {
@@ -147,9 +147,11 @@ def test_the_cuda_kernel_equals_the_cpu_twin_in_every_bit(num_steps: int, num_en
     assert torch.equal(on_gpu.cpu(), ops.gae(**rollout, gamma=0.99, gae_lambda=0.95))
 
 
-def test_bench_gae_reports_plain_data() -> None:
-    report = bench_gae(num_steps=4, num_envs=8, repeats=5)
+def test_bench_kernel_reports_plain_data() -> None:
+    report = bench_kernel("gae", num_steps=4, num_envs=8, repeats=5)
     assert json.loads(json.dumps(report)) == report
     assert (report["num_steps"], report["num_envs"], report["repeats"]) == (4, 8, 5)
     with pytest.raises(ValueError, match="at least 5, got 4"):
-        bench_gae(repeats=4)
+        bench_kernel("gae", repeats=4)
+    with pytest.raises(ValueError, match=r"one of gae, .*got 'vtrace'"):
+        bench_kernel("vtrace")

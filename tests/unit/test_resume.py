@@ -166,6 +166,54 @@ def test_an_interrupted_run_can_be_resumed_with_more_steps(tmp_path: Path) -> No
     assert_same_run(tmp_path / "part", tmp_path / "whole")
 
 
+LEARNED: list[dict[str, Any]] = [
+    {"advantage": "variance-gamma", "control": "shuffled", "vd_skill_gate": True},
+    {"advantage": "variance-lambda", "control": "yoked"},
+    {"advantage": "variance-lambda-ensemble", "autoreset_mode": "NextStep"},
+    {"advantage": "variance-horizon"},
+    {"advantage": "variance-horizon-lite"},
+    {"advantage": "stream-lag"},
+    {"advantage": "stream-time", "reward_scaling": "return_std"},
+]
+
+
+@pytest.mark.parametrize("changes", LEARNED)
+def test_a_learned_discount_resumes_bit_exactly(
+    tmp_path: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running means, warm-up, generator and place in the schedule are in the checkpoint."""
+    monkeypatch.setattr("fastrl.report.plot_curve", lambda *_: None)  # most of the time
+    if changes.get("control") == "yoked":
+        logged = "".join(json.dumps({"lambda_mean": 0.9 - 0.02 * i}) + "\n" for i in range(12))
+        (tmp_path / "metrics.jsonl").write_text(logged, encoding="utf-8")
+        changes = changes | {"yoked_run": str(tmp_path)}
+    common: dict[str, Any] = {"anneal_lr": False, "vd_horizon": 8, "vd_warmup": 9}
+    whole = small(tmp_path / "whole", total_steps=12 * 128, **(common | changes))
+    part = replace(whole, run_dir=str(tmp_path / "part"), total_steps=5 * 128)
+    train(whole)
+    train(part)
+
+    train(replace(part, total_steps=whole.total_steps), resume=tmp_path / "part")
+
+    assert_same_run(tmp_path / "part", tmp_path / "whole")
+
+
+def test_a_checkpoint_from_before_there_were_estimators_goes_on(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", total_steps=3 * 128)
+    train(config)
+    path = checkpoint.latest(tmp_path / "run")
+    state = checkpoint.load(path)
+    del state["estimator"], state["format"]
+    checkpoint.save(path, state)
+    written = json.loads((tmp_path / "run" / "config.json").read_text(encoding="utf-8"))
+    old = {name: x for name, x in written.items() if not name.startswith(("vd_", "gamma_", "lam"))}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(old), encoding="utf-8")
+
+    longer = replace(load_config(tmp_path / "run"), total_steps=5 * 128)
+
+    assert train(longer, resume=tmp_path / "run").global_step == 5 * 128
+
+
 def test_a_corrupt_checkpoint_falls_back_to_the_one_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

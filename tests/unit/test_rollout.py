@@ -91,7 +91,9 @@ class ValuesTheNumber(nn.Module):
         return torch.zeros(len(obs), 3), obs[:, 0].float()
 
 
-def collected(walk: Walk, *num_steps: int) -> list[tuple[Rollout, Episodes]]:
+def collected(
+    walk: Walk, *num_steps: int, policy: nn.Module | None = None
+) -> list[tuple[Rollout, Episodes]]:
     collector = RolloutCollector(
         walk,
         num_steps=num_steps[0],
@@ -103,7 +105,7 @@ def collected(walk: Walk, *num_steps: int) -> list[tuple[Rollout, Episodes]]:
     rollouts: list[tuple[Rollout, Episodes]] = []
     for steps in num_steps:
         collector.num_steps = steps
-        rollouts.append(collector.collect(ValuesTheNumber())[:2])
+        rollouts.append(collector.collect(policy or ValuesTheNumber())[:2])
     return rollouts
 
 
@@ -148,6 +150,28 @@ def test_both_modes_teach_the_same_steps(mode: AutoresetMode) -> None:
     assert num_steps == (4 if mode == "NextStep" else 6)
     assert 12 not in batch.obs, "a final observation is nobody's decision"
     torch.testing.assert_close(batch.returns, batch.advantages + batch.values)
+
+
+class WithHead(ValuesTheNumber):
+    """Outputs of a value head: the number, doubled and halved."""
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, ...]:
+        logits, values = super().forward(obs)
+        return logits, values, torch.stack((2 * values, values / 2), dim=-1)
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_the_value_head_is_read_where_the_value_is(mode: AutoresetMode) -> None:
+    """At the successor before any autoreset, too."""
+    walk = Walk(LENGTHS, ENDS, mode)
+    [(rollout, _)] = collected(walk, 6, policy=WithHead())
+
+    assert rollout.head is not None
+    assert rollout.next_head is not None
+    twice_and_half = torch.tensor([2.0, 0.5])
+    assert torch.equal(rollout.head, rollout.values.unsqueeze(-1) * twice_and_half)
+    assert torch.equal(rollout.next_head, rollout.next_values.unsqueeze(-1) * twice_and_half)
+    assert rollout.next_head[1, 0].tolist() == [24.0, 6.0], "12 is what the cut step reached"
 
 
 def test_a_lost_life_is_terminal_and_the_step_after_it_is_real() -> None:

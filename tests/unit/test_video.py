@@ -53,7 +53,7 @@ def test_a_film_has_every_frame_and_appears_when_it_is_complete(tmp_path: Path) 
 
     with video.VideoWriter(path, frames_per_second=15) as film:
         for _ in range(12):
-            film.write(np.zeros((10, 10, 4), dtype=np.uint8))
+            film.write(video.draw(np.zeros((10, 10, 4), dtype=np.uint8)))
         assert not path.exists()
 
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
@@ -66,7 +66,7 @@ def test_a_film_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
     def shoot() -> None:
         with video.VideoWriter(tmp_path / "film.mp4", frames_per_second=15) as film:
-            film.write(np.zeros((10, 10, 4), dtype=np.uint8))
+            film.write(video.draw(np.zeros((10, 10, 4), dtype=np.uint8)))
             raise RuntimeError("cut")
 
     with pytest.raises(RuntimeError, match="cut"):
