@@ -661,7 +661,8 @@ SWEEPS = Path(__file__).parents[2] / "benchmarks" / "sweeps"
     ("name", "runs", "steps"),
     [
         ("learned_discount_minatar", 2500, 12_500_000_000),
-        ("learned_discount_minatar_small", 195, 175_500_000),
+        ("learned_discount_minatar_small", 375, 150_000_000),
+        ("fixed_discount_minatar_small", 120, 48_000_000),
         ("fixed_discount_minatar", 300, 1_500_000_000),
         ("learned_discount_atari", 800, 8_000_000_000),
     ],
@@ -675,10 +676,9 @@ def test_the_repositorys_sweeps_can_be_run(
     assert sum(run.config.total_steps for run in planned) == steps
 
 
-def test_every_variant_has_a_place_in_the_full_sweep(tmp_path: Path) -> None:
-    full = read_sweep_file(SWEEPS / "learned_discount_minatar.toml")
-
-    assert set(full["variants"]) == set(VARIANTS)
+def test_every_variant_has_a_place_in_both_experiments() -> None:
+    for name in ("learned_discount_minatar", "learned_discount_minatar_small"):
+        assert set(read_sweep_file(SWEEPS / f"{name}.toml")["variants"]) == set(VARIANTS)
 
 
 def test_no_two_variants_are_the_same(tmp_path: Path) -> None:
