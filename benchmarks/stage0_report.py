@@ -81,7 +81,7 @@ def write_report(results: dict[str, Any], stem: Path) -> str:
 def lines_of(results: dict[str, Any], picture: str) -> list[str]:
     evaluation, learning = results["evaluation"], results["learning"]
     tasks = list(evaluation)
-    lines = ["## Where it was measured", "", *machine.describe(results["origin"])]
+    lines = ["# Learned discount, stage 0: exact tables", "", *machine.describe(results["origin"])]
     lines += [
         f"- {results['seeds']} seeds; {results['origin']['seconds']} s in all",
         "- expectations and claim rules, written first: `learned_discount_stage0_expectations.md`",
@@ -176,7 +176,7 @@ def compared(evaluation: dict[str, Any], tasks: list[str], key: str) -> list[str
                 if key.startswith("mse"):
                     found = tuple(float(np.exp(x)) for x in found)
                 mark = verdict(against(arms, arm, "gae", key), less_is_better=key[:3] == "mse")
-                text = shown(found, 2 if key[:3] == "mse" else 3)
+                text = shown(found, 3)
                 cells.append(f"**{text}**" if mark > 0 else f"*{text}*" if mark < 0 else text)
         lines.append(f"| {arm} | " + " | ".join(cells) + " |")
     return [*lines, "", "Bold: better than `gae`, italic: worse, by the interval."]
@@ -242,7 +242,7 @@ def tracking_lines(evaluation: dict[str, Any]) -> list[str]:
         if any(arm not in evaluation[t] for t in chains):
             continue
         found = [interval(horizon_of(evaluation[t], arm)) for t in chains]
-        rises = all(a[2] < b[1] for a, b in pairwise(found))
+        rises = len(found) == 3 and all(a[2] < b[1] for a, b in pairwise(found))
         delays = [int(t.split("-")[1]) for t in chains]
         sized = all(d / 2 <= x[0] <= 2 * d for d, x in zip(delays, found, strict=True))
         cells = [shown(x, 1) for x in found]
