@@ -59,10 +59,13 @@ stubs: build
 native:
 	$(MAKE) --directory tests/native PYTHON=$(PYTHON)
 
-# Every mode of every Atari game in lockstep with ale-py, and the table of results. Takes hours, and
-# goes on where it stopped.
+# Every mode of every Atari game in lockstep with ale-py, the pool with options against ale-py's, and
+# the table of results. Takes hours; the first part goes on where it stopped.
 exactness: build
-	$(BIN)/python tests/oracle/atari_exactness.py --jobs 2
+	-$(BIN)/python tests/oracle/atari_exactness.py --jobs 2
+	-FASTRL_RECORDS=$(CURDIR)/runs/atari-exactness.jsonl \
+	  $(BIN)/python -m pytest tests/oracle/test_atari_pool.py -m slow
+	$(BIN)/python tests/oracle/atari_exactness.py --table-only
 
 bench: build
 	$(BIN)/fastrl bench pool

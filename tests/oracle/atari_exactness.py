@@ -240,7 +240,8 @@ def table(found: list[records.Record], origin: dict[str, Any], machine: str) -> 
         f"- difficulty: every other difficulty, {DIFFICULTY_FRAMES:,} frames, as mode.",
         "- vectors: `tests/golden/atari_console.json` and `atari_rules.json`.",
         f"- snapshot: save, {SNAPSHOT_ACTS:,} acts, restore, {SNAPSHOT_ACTS:,} acts.",
-        "- pool: options of `ale_py.AtariVectorEnv`; `-`: no record.",
+        "- pool: the slow tests of `tests/oracle/test_atari_pool.py`: 1,000 steps with each of "
+        "three sets of options against `ale_py.AtariVectorEnv`, and snapshots; `-`: no record.",
         "",
         "| game | " + " | ".join(columns) + " | frames | exact |",
         "|---" + "|---:" * (len(columns) + 1) + "|---|",

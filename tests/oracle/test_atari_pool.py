@@ -287,7 +287,7 @@ def test_a_restored_snapshot_is_as_if_never_left(game: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_a_restored_snapshot_of_every_game_is_as_if_never_left(game: str) -> None:
-    with records.recorded(GAMES[game].name, "snapshot", "pool, 1000 steps", frames=1000):
+    with records.recorded(GAMES[game].name, "pool", "snapshot, 1000 steps", frames=1000):
         replays(game, 1000)
 
 
