@@ -482,6 +482,22 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 machado: Cleanba's PPO."""
 
 
+MAY_CHANGE_ON_RESUME = frozenset(
+    {
+        "total_steps",
+        "run_dir",
+        "env_threads",
+        "device",
+        "torch_threads",
+        "checkpoint_every",
+        "track",
+        "wandb_mode",
+        "wandb_project",
+        "tensorboard",
+    }
+)
+"""Everything else would make a resumed run a different experiment."""
+
 LITERAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "stream-lag": {"vd_map": "prec", "vd_norm": "max", "vd_beta": 1.0},

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from fastrl.config import TrainConfig
-from fastrl.ppo import minibatch_indices
+from fastrl.ppo import gradient_step, minibatch_indices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,11 +102,8 @@ def distill_update(
     for _ in range(config.update_epochs):
         for index in minibatch_indices(len(obs), config.num_minibatches, generator):
             loss, minibatch_stats = distill_loss(policy, obs[index], teacher_log_probs[index])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # pyright: ignore[reportUnknownMemberType]
-            grad_norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
-            stats.append(torch.cat((minibatch_stats, grad_norm.detach().unsqueeze(0))))
+            grad_norm = gradient_step(loss, optimizer, parameters, config=config)
+            stats.append(torch.cat((minibatch_stats, grad_norm)))
 
     means = cast(list[float], torch.stack(stats).mean(0).tolist())  # pyright: ignore[reportUnknownMemberType]
     kl_teacher, agreement, entropy, teacher_entropy, norm = means

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 import fastrl
 from fastrl.config import TrainConfig, load_config
+from fastrl.folders import write_text
 from fastrl.video import VideoWriter, draw, enlarge
 
 if TYPE_CHECKING:
@@ -250,9 +251,7 @@ def evaluate(
         no_progress_steps=no_progress_steps,
         env_options=options,
     )
-    beside = run_dir / ".eval.json.tmp"
-    beside.write_text(report.to_json(), encoding="utf-8")
-    beside.replace(run_dir / "eval.json")
+    write_text(run_dir / "eval.json", report.to_json())
     return report
 
 

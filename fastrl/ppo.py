@@ -7,7 +7,7 @@ Shapes: B steps of a batch, M steps of a minibatch, A actions.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -99,6 +99,35 @@ def minibatch_indices(
     """A random partition of range(num_steps) into parts whose sizes differ by at most one."""
     order = torch.randperm(num_steps, generator=generator, device=generator.device)
     yield from order.tensor_split(min(num_minibatches, num_steps))
+
+
+def gradient_step(
+    loss: Tensor,
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    apart: Sequence[nn.Parameter] = (),
+    *,
+    config: TrainConfig,
+) -> Tensor:
+    """One step down the gradient of a loss.
+
+    Args:
+        loss: A scalar.
+        optimizer: On all of the parameters.
+        parameters: Their gradient is scaled down to config.max_grad_norm, if it is longer.
+        apart: So is that of these, on its own.
+        config: For max_grad_norm.
+
+    Returns:
+        (1,) L2 norm of the gradient of `parameters` before that.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # pyright: ignore[reportUnknownMemberType]
+    grad_norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+    if apart:
+        nn.utils.clip_grad_norm_(apart, config.max_grad_norm)
+    optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+    return grad_norm.detach().unsqueeze(0)
 
 
 def reference_kl(logprobs: Tensor, old_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -227,13 +256,8 @@ def ppo_update(
         first = len(stats)
         for index in minibatch_indices(len(batch.actions), config.num_minibatches, generator):
             loss, minibatch_stats = ppo_loss(policy, batch, index, config, head_loss)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # pyright: ignore[reportUnknownMemberType]
-            grad_norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-            if of_head:
-                nn.utils.clip_grad_norm_(of_head, config.max_grad_norm)
-            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
-            stats.append(torch.cat((minibatch_stats, grad_norm.detach().unsqueeze(0))))
+            grad_norm = gradient_step(loss, optimizer, parameters, of_head, config=config)
+            stats.append(torch.cat((minibatch_stats, grad_norm)))
         if config.target_kl is not None:
             approx_kl = torch.stack(stats[first:])[:, 3].mean()
             if float(approx_kl) > config.target_kl:

@@ -18,26 +18,10 @@ from typing import Any, cast
 import numpy as np
 
 from fastrl.aggregates import Floats
+from fastrl.config import MAY_CHANGE_ON_RESUME
 from fastrl.machine import hardware_slug
 
-BOOKKEEPING = frozenset(
-    {
-        "env_id",
-        "preset",
-        "seed",
-        "run_dir",
-        "yoked_run",
-        "total_steps",
-        "env_threads",
-        "device",
-        "torch_threads",
-        "checkpoint_every",
-        "track",
-        "wandb_mode",
-        "wandb_project",
-        "tensorboard",
-    }
-)
+BOOKKEEPING = MAY_CHANGE_ON_RESUME | {"env_id", "preset", "seed", "yoked_run"}
 """Config fields that do not make another variant."""
 
 CHUNK_BYTES = 1 << 22

@@ -23,7 +23,6 @@ A sweep file (TOML) holds any of
 
 import contextlib
 import dataclasses
-import fcntl
 import itertools
 import json
 import os
@@ -42,6 +41,7 @@ from fastrl import machine
 from fastrl.config import TrainConfig, config_for, replace
 from fastrl.cpus import available_cpus
 from fastrl.executors import INTERRUPTED, Executor, Job, LocalExecutor, RayExecutor
+from fastrl.folders import locked, write_text
 from fastrl.registry import spec
 from fastrl.variants import VARIANTS
 
@@ -227,6 +227,19 @@ class Packing:
         return LocalExecutor(jobs, gpus)
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file: {error}") from error
+
+
 def read_sweep_file(path: Path) -> dict[str, Any]:
     """The tables of a sweep file, their kinds checked.
 
@@ -234,10 +247,7 @@ def read_sweep_file(path: Path) -> dict[str, Any]:
         OSError: It cannot be read.
         ValueError: It is not TOML, or has a key that sweeps do not know.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from error
+    values = read_toml(path)
     kinds: dict[str, tuple[type, ...]] = {
         "envs": (list,),
         "variants": (list,),
@@ -356,16 +366,22 @@ def seed_list(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return tuple(range(1, seeds + 1))
 
 
-def planned_runs(
-    grid: Grid, folder: Path, *, torch_threads: int = 0, env_threads: int = 0
-) -> list[PlannedRun]:
+def on_threads(config: TrainConfig, threads: int) -> TrainConfig:
+    """The config with as many threads of torch and of the pool, where it leaves them open."""
+    return replace(
+        config,
+        torch_threads=config.torch_threads or threads,
+        env_threads=config.env_threads or threads,
+    )
+
+
+def planned_runs(grid: Grid, folder: Path, *, threads: int = 0) -> list[PlannedRun]:
     """Every run of the grid; seeds go slowest, so a sweep that is cut short has every cell.
 
     Args:
         grid: What to run.
         folder: Of the sweep.
-        torch_threads: For the runs that leave it open.
-        env_threads: For the runs that leave it open.
+        threads: Of torch and of the pool, for the runs that leave them open.
 
     Raises:
         ValueError: A variant's overrides do not make a config, or it follows a run that is not in
@@ -384,12 +400,7 @@ def planned_runs(
                 if followed:
                     values["yoked_run"] = followed
                 try:
-                    config = config_for(env_id, **values)
-                    config = replace(
-                        config,
-                        torch_threads=config.torch_threads or torch_threads,
-                        env_threads=config.env_threads or env_threads,
-                    )
+                    config = on_threads(config_for(env_id, **values), threads)
                 except ValueError as error:
                     raise ValueError(f"{env_id} {variant}: {error}") from error
                 inside = followed and Path(followed).is_relative_to(root)
@@ -655,17 +666,13 @@ class Sweep:
 
     def _explain(self, run: PlannedRun, code: int) -> str:
         """Why a run failed in one line; the log of its process goes into error.txt."""
-        try:
-            log = (self.folder / log_of(run)).read_bytes()[-TAIL_BYTES:].decode(errors="replace")
-        except OSError:
-            log = ""
-        lines = [line for line in log.splitlines() if line.strip()]
+        log = end_of(self.folder / log_of(run))
         if code < 0:
             error = f"killed by {signal.Signals(-code).name}"
         elif code == INTERRUPTED:
             error = "stopped by a signal from outside; it saved a checkpoint"
         else:
-            error = lines[-1].strip() if lines else f"exit code {code}"
+            error = last_line(log) or f"exit code {code}"
         path = self.folder / run.dir / "error.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, f"{error}\n\nexit code {code}; end of {log_of(run)}:\n\n{log}")
@@ -685,6 +692,20 @@ class Sweep:
         state.global_step = metrics.get("global_step", 0)
         state.steps_per_second = metrics.get("sps", 0.0)
         state.mean_return = metrics.get("mean_return")
+
+
+def end_of(log: Path) -> str:
+    """The last of what a process printed; empty when it never began."""
+    try:
+        return log.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank; empty when there is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
 
 
 def log_of(run: PlannedRun) -> str:
@@ -728,11 +749,11 @@ def run_sweep(
     plain = planned_runs(grid, folder)
     gpus = visible_gpus([run.config for run in plain])
     jobs, threads = packing.fitted(len(plain), gpus)
-    runs = planned_runs(grid, folder, torch_threads=threads, env_threads=threads)
+    runs = planned_runs(grid, folder, threads=threads)
     executor = packing.make_executor(jobs, threads, gpus)
     try:
         make_folder(folder, resume=resume, what="sweep")
-        with locked(folder):
+        with locked(folder, in_use(folder)):
             origin = old["origin"] if old is not None else machine.provenance(command)
             sweep = Sweep(
                 folder,
@@ -795,6 +816,11 @@ def stop_signals() -> Generator[Signals]:
             signal.signal(number, handler)
 
 
+def in_use(folder: Path) -> ValueError:
+    """What is said when another process works in the folder of a sweep or a study."""
+    return ValueError(f"another process works in {folder}")
+
+
 def make_folder(folder: Path, *, resume: bool, what: str) -> None:
     """Makes the folder of something new.
 
@@ -809,24 +835,3 @@ def make_folder(folder: Path, *, resume: bool, what: str) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists already and is not a {what}: choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Generator[None]:
-    """Keeps a second process from working in the same folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process works in {folder}") from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file atomically."""
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -14,10 +14,7 @@ from wall-clock fields nothing tells it from a run that was never interrupted.
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import json
-import os
 import shutil
 import signal
 import sys
@@ -35,10 +32,11 @@ import torch
 from torch import Tensor
 
 from fastrl import checkpoint
-from fastrl.config import TrainConfig, load_config
+from fastrl.config import MAY_CHANGE_ON_RESUME, TrainConfig, load_config
 from fastrl.discount import make_estimator
 from fastrl.distill import DistillStats, distill_update
 from fastrl.estimators import Estimate, fetch
+from fastrl.folders import locked, write_text
 from fastrl.group import Groups, require_snapshots
 from fastrl.metrics import JsonLines, Metric, Observer, Progress, RunSummary, Sink, open_sinks
 from fastrl.models import make_policy
@@ -46,22 +44,6 @@ from fastrl.ppo import Batch, UpdateStats, ppo_update
 from fastrl.reference import open_reference
 from fastrl.rewards import RewardScaler
 from fastrl.rollout import Episodes, Rollout, RolloutCollector, Seconds
-
-MAY_CHANGE_ON_RESUME = frozenset(
-    {
-        "total_steps",
-        "run_dir",
-        "env_threads",
-        "device",
-        "torch_threads",
-        "checkpoint_every",
-        "track",
-        "wandb_mode",
-        "wandb_project",
-        "tensorboard",
-    }
-)
-"""Everything else would make the resumed run a different experiment."""
 
 
 class RunInUseError(RuntimeError):
@@ -143,7 +125,7 @@ def train(
         _check_resumable(config, run_dir)
     try:
         with (
-            _locked(run_dir),
+            locked(run_dir, RunInUseError(f"another process is training in {run_dir}")),
             contextlib.closing((make_pool or _make_pool)(config)) as pool,
         ):
             run = _Run(config, run_dir, pool, device, watcher, resumed=resume is not None)
@@ -440,7 +422,7 @@ class _Run:
             steps_per_second=counters.global_step / max(counters.wall_s, 1e-9),
             run_dir=str(self.run_dir),
         )
-        _write_text(self.run_dir / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
+        write_text(self.run_dir / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
         if counters.num_episodes:
             from fastrl.report import plot_curve
 
@@ -505,7 +487,7 @@ def _create_run_dir(config: TrainConfig) -> Path:
     run_dir = Path(config.run_dir) if config.run_dir else default
     try:
         run_dir.mkdir(parents=True)
-        _write_text(run_dir / "config.json", config.to_json())
+        write_text(run_dir / "config.json", config.to_json())
     except FileExistsError:
         raise FileExistsError(
             f"run folder {run_dir} exists already: choose another, or resume it"
@@ -527,23 +509,7 @@ def _check_resumable(config: TrainConfig, run_dir: Path) -> None:
         raise ValueError(f"cannot resume {run_dir} as another experiment: {differences}")
     checkpoint.latest(run_dir)
     if saved != asked:
-        _write_text(run_dir / "config.json", config.to_json())
-
-
-@contextlib.contextmanager
-def _locked(run_dir: Path) -> Generator[None]:
-    """Keeps a second process from training in the same folder."""
-    folder = os.open(run_dir, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise RunInUseError(f"another process is training in {run_dir}") from None
-        yield
-    finally:
-        os.close(folder)
+        write_text(run_dir / "config.json", config.to_json())
 
 
 @contextlib.contextmanager
@@ -574,10 +540,3 @@ def _stop_signals(observer: Observer) -> Generator[threading.Event]:
         yield stop
     finally:
         restore()
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Replaces a small file atomically."""
-    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -30,7 +30,6 @@ import math
 import shlex
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -38,20 +37,24 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from fastrl import machine
-from fastrl.config import TrainConfig, config_for, replace
+from fastrl.config import TrainConfig, config_for
 from fastrl.executors import INTERRUPTED, Executor, Job
+from fastrl.folders import locked, write_text
 from fastrl.scores import normalized_score, score_range
 from fastrl.sweep import (
     SWEEP_OWNS,
     Packing,
+    end_of,
+    in_use,
     is_finished,
-    locked,
+    last_line,
     make_folder,
+    on_threads,
+    read_toml,
     stop_signals,
     variant_overrides,
     visible_gpus,
     with_threads,
-    write_text,
 )
 
 POLL_S = 0.5
@@ -183,10 +186,7 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
         OSError: It cannot be read.
         ValueError: It is not TOML, or not a space.
     """
-    try:
-        space = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from error
+    space = read_toml(path)
     try:
         dimensions(space)
     except ValueError as error:
@@ -253,11 +253,7 @@ class _Trial:
         self.folder = folder / "trials" / f"{trial.number:04d}"
         self.params = {d.name: d.suggest(trial) for d in dimensions(search.space)}
         self.configs = [
-            replace(
-                config,
-                torch_threads=config.torch_threads or threads,
-                env_threads=config.env_threads or threads,
-            )
+            on_threads(config, threads)
             for config in search.configs(self.folder.resolve(), self.params)
         ]
         self.scores: list[float] = []
@@ -373,7 +369,7 @@ def run_study(
     executor = packing.make_executor(jobs, threads, gpus)
     try:
         make_folder(folder, resume=resume, what="tune")
-        with locked(folder):
+        with locked(folder, in_use(folder)):
             if old is None:
                 record = {"origin": machine.provenance(command), "threads": threads}
                 text = json.dumps(record | search.to_dict(), indent=1) + "\n"
@@ -493,9 +489,8 @@ class _Searcher:
         elif is_finished(config) and not stopped:
             self._go_on(trial, running, executor)
         elif not stopped:
-            log = Path(f"{config.run_dir}.log").read_text(encoding="utf-8", errors="replace")
-            lines = [line for line in log.splitlines() if line.strip()]
-            self._fail(trial.trial, f"exit code {code}: {lines[-1] if lines else ''}")
+            said = last_line(end_of(Path(f"{config.run_dir}.log")))
+            self._fail(trial.trial, f"exit code {code}: {said}")
 
     def _fail(self, trial: Any, error: str) -> None:
         trial.set_user_attr("error", error)

@@ -18,7 +18,7 @@ INCLUDES = {
 FOUNDATION = {"_core", "cpus"}
 POOL = {"ale", "atari", "pool", "registry", "__init__"}
 # Neither torch nor the native module.
-PURE = {"aggregates", "config", "machine", "metrics", "report", "runs", "variants"}
+PURE = {"aggregates", "config", "folders", "machine", "metrics", "report", "runs", "variants"}
 TRAINER = {
     "advantages",
     "checkpoint",

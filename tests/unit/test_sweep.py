@@ -17,6 +17,7 @@ from executing import FakeExecutor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from test_resume import lines
 
 from fastrl import checkpoint, cli, sweep
 from fastrl.config import config_for, replace
@@ -46,7 +47,6 @@ SMALL: dict[str, Any] = {
     "checkpoint_every": 3,
     "device": "cpu",
 }
-WALL_CLOCK = {"wall_s", "sps", "env_share", "inference_share", "copy_share", "learning_share"}
 
 names = st.text("abcdefghij0123456789.,=+-_", min_size=1, max_size=8).filter(
     lambda name: name[0] not in ".,=+-"
@@ -460,11 +460,7 @@ def test_the_views_tell_how_the_sweep_stands(tmp_path: Path) -> None:
 
 def lines_of(run_dir: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what a clock wrote."""
-    text = (run_dir / "metrics.jsonl").read_text(encoding="utf-8")
-    return [
-        {key: value for key, value in json.loads(line).items() if key not in WALL_CLOCK}
-        for line in text.splitlines()
-    ]
+    return lines(run_dir, "metrics.jsonl")
 
 
 def command(*arguments: str) -> list[str]:
@@ -635,7 +631,7 @@ def test_a_changed_sweep_is_refused_with_the_difference(
 def test_a_second_sweep_in_the_same_folder_is_refused(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with sweep.locked(recorded):
+    with sweep.locked(recorded, sweep.in_use(recorded)):
         assert cli.main(["sweep", "--resume", str(recorded)]) == 2
 
     assert f"another process works in {recorded}" in capsys.readouterr().err
