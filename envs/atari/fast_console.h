@@ -16,8 +16,8 @@
 #include <span>
 #include <type_traits>
 
+#include "envs/atari/beam.h"
 #include "envs/atari/console.h"
-#include "envs/atari/spans.h"
 #include "envs/atari/threaded.h"
 
 namespace fastrl::envs::atari {
@@ -27,24 +27,31 @@ struct FastConsole : Console {
 
   void reset(const Rom& rom) noexcept {
     Console::reset(rom);
-    for (Picture& picture : pictures_) picture.num_accesses = 0;
+    for (Picture& picture : pictures_) {
+      picture.undrawn = false;
+      picture.unsought = 0;
+    }
   }
 
   /// As Console::update. A frame that is not `seen` may still be looked at: it is drawn then.
   void update(const Rom& rom, bool seen) noexcept {
-    if (tia.frame_open) {
-      draw(current);
-    } else {
+    if (!tia.frame_open) {
       begin_frame();
       if (rom.code != nullptr && !cpu.jammed && run_fast(rom, seen)) return;
-      draw(current);
     }
+    settle(Tia::kAllLatches);
+    draw(current);
     run(rom);
   }
 
   [[nodiscard]] const std::uint8_t* screen() noexcept {
     draw(current);
     return Console::screen();
+  }
+
+  /// Makes these latches true in `tia`.
+  void settle(std::uint16_t latches) noexcept {
+    for (Picture& picture : pictures_) settle(picture, latches);
   }
 
   // For the processor.
@@ -54,9 +61,8 @@ struct FastConsole : Console {
     const int pin = address & 15;
     if (pin < 8) {
       auto& run = static_cast<Run&>(processor);
-      replay(run);
-      return run.seen ? tia.read(run.painter, address, now, before, ports)
-                      : tia.read(run.lookout, address, now, before, ports);
+      seek(run, Tia::latches_at(pin), now);
+      return static_cast<std::uint8_t>(tia.latches(pin) | (before & 0x3F));
     }
     const auto charged = [&](std::int32_t resistance) {
       return Tia::charged(resistance, now, processor.dumping, processor.dump_ended);
@@ -71,12 +77,14 @@ struct FastConsole : Console {
   }
 
  private:
-  /// All that is needed to draw a frame.
+  /// All that is needed to look at a frame later.
   struct Picture {
-    static constexpr std::size_t kMaxAccesses = 3072;  ///< Frames with more are drawn at once.
+    static constexpr std::size_t kMaxAccesses = 3072;  ///< Frames with more are looked at at once.
 
     Tia start;
-    std::uint32_t num_accesses = 0;  ///< 0: there is nothing to draw.
+    bool undrawn = false;        ///< Its pixels are not made yet.
+    std::uint16_t unsought = 0;  ///< Latches that it may set and that nobody has looked for.
+    std::uint32_t num_accesses = 0;
     std::array<TiaAccess, kMaxAccesses> accesses{};
 
     [[nodiscard]] std::span<const TiaAccess> log() const noexcept {
@@ -86,17 +94,23 @@ struct FastConsole : Console {
 
   /// One frame of the processor, and who follows its log.
   struct Run : Threaded<FastConsole> {
-    Run(std::uint8_t* frame, bool is_seen) noexcept : painter(frame), seen(is_seen) {}
+    Run(const Tia& tia, std::uint8_t* frame, bool is_seen) noexcept
+        : start(tia), painter(tia, frame), lookout(tia, nullptr), seen(is_seen) {}
 
-    SpanPainter<true> painter;  ///< If the frame is seen, else:
-    SpanPainter<false> lookout{nullptr};
+    Tia start;
+    Beam<true> painter;  ///< If the frame is seen, else:
+    Beam<false> lookout;
     bool seen;
+    std::uint16_t sought = 0;        ///< Latches that are looked for, from the start on.
     std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
+
+    [[nodiscard]] std::span<const TiaAccess> log() const noexcept {
+      return std::span<const TiaAccess>(accesses).first(num_accesses);
+    }
   };
 
   bool run_fast(const Rom& rom, bool seen) noexcept {
-    const Tia start = tia;
-    Run processor(frames[current].data(), seen);
+    Run processor(tia, frames[current].data(), seen);
     processor.riot = riot;
     processor.cart = cart;
     processor.cpu = cpu;
@@ -114,7 +128,7 @@ struct FastConsole : Console {
     const auto into_line = static_cast<std::uint32_t>(-tia.frame_start);
     processor.last_cycle = ((tia.max_lines() + 1) * Tia::kLineClocks - 1 - into_line) / 3;
     if (processor.run() == Stop::kGaveUp) {
-      tia = start;
+      tia = processor.start;
       return false;
     }
     riot = processor.riot;
@@ -125,54 +139,79 @@ struct FastConsole : Console {
     last_was_read = processor.last_was_read;
     replay(processor);
     static_cast<void>(tia.end_update(cycle));
-    keep_picture(start, std::span(processor.accesses).first(processor.num_accesses), seen);
+    keep_picture(processor);
     return true;
   }
 
-  /// Brings the TIA up to date with the log. Before the last CXCLR nothing can have met.
-  void replay(Run& run) noexcept {
-    const auto log = std::span<const TiaAccess>(run.accesses)
-                         .subspan(run.num_replayed, run.num_accesses - run.num_replayed);
-    run.num_replayed = run.num_accesses;
-    std::size_t cleared = log.size();
-    while (cleared > 0 && log[cleared - 1].reg() != Tia::CXCLR) --cleared;
-    const auto follow = [&](auto& painter) {
-      if (cleared > 0 || run.num_replayed == log.size()) {
-        painter.look_for_collisions(false);
-        play(painter, tia, log.first(cleared));
-        painter.look_for_collisions(true);
-      }
-      play(painter, tia, log.subspan(cleared));
-    };
+  void settle(Picture& picture, std::uint16_t latches) noexcept {
+    const auto unsought = static_cast<std::uint16_t>(picture.unsought & latches);
+    picture.unsought = static_cast<std::uint16_t>(picture.unsought & ~latches);
+    if ((unsought & ~tia.collisions) == 0) return;
+    Beam<false> lookout(picture.start, nullptr);
+    look_again(lookout, picture.start, picture.log(), unsought);
+  }
+
+  /// Plays a log from its start and sets the latches that are set in it.
+  template <bool kPixels>
+  void look_again(Beam<kPixels>& beam, Tia copy, std::span<const TiaAccess> log,
+                  std::uint16_t latches) noexcept {
+    copy.collisions = tia.collisions;
+    follow(beam, copy, log, latches);
+    tia.collisions = static_cast<std::uint16_t>(tia.collisions | (copy.collisions & latches));
+  }
+
+  /// Brings the TIA up to date with the log, these latches included.
+  void seek(Run& run, std::uint16_t latches, std::uint32_t now) noexcept {
+    if ((latches & ~run.sought) != 0) {
+      wanted_ = static_cast<std::uint16_t>(wanted_ | latches);
+      run.sought = static_cast<std::uint16_t>(run.sought | wanted_);
+      tia = run.start;
+      settle(run.sought);
+      run.start.collisions = tia.collisions;
+      run.num_replayed = 0;
+      run.painter = Beam<true>(tia, frames[current].data());
+      run.lookout = Beam<false>(tia, nullptr);
+    }
+    replay(run);
+    // The picture up to now.
+    const std::array reading{TiaAccess::make(now, TiaAccess::kRead, TiaAccess::kNothing)};
     if (run.seen) {
-      follow(run.painter);
+      run.painter.play(tia, reading);
     } else {
-      follow(run.lookout);
+      run.lookout.play(tia, reading);
     }
   }
 
-  /// Writes that show nothing new do not make picture: `due` is the clock that they would have made
-  /// it up to, and before the next one that does it is made up for.
-  template <typename Painter>
-  static void play(Painter& painter, Tia& tia, std::span<const TiaAccess> log) noexcept {
-    Clock due = tia.drawn;
-    for (const TiaAccess access : log) {
-      const std::uint32_t now = access.cycle();
-      const int reg = access.reg();
-      if (reg == TiaAccess::kRead) {
-        due = std::max(due, tia.effective_at(access.value(), now));
-        continue;
-      }
-      due = std::max(due, tia.effective_at(reg, now));
-      const auto before = [&](Tia::Change what) {
-        if (painter.minds(what)) tia.catch_up(painter, due);
-      };
-      static_cast<void>(tia.change(painter, reg, access.value(), now, true, before));
+  void replay(Run& run) noexcept {
+    const auto log = run.log().subspan(run.num_replayed);
+    run.num_replayed = run.num_accesses;
+    if (run.seen) {
+      follow(run.painter, tia, log, run.sought);
+    } else {
+      follow(run.lookout, tia, log, run.sought);
     }
-    tia.catch_up(painter, due);
   }
 
-  /// The same, with every access at its time.
+  static std::size_t end_of_last_clear(std::span<const TiaAccess> log) noexcept {
+    std::size_t end = log.size();
+    while (end > 0 && log[end - 1].reg() != Tia::CXCLR) --end;
+    return end;
+  }
+
+  /// Plays a log and looks for meetings that set `latches`: after the last CXCLR.
+  template <bool kPixels>
+  static void follow(Beam<kPixels>& beam, Tia& tia, std::span<const TiaAccess> log,
+                     std::uint16_t latches) noexcept {
+    const std::size_t cleared = latches == 0 ? 0 : end_of_last_clear(log);
+    if (cleared > 0) {
+      beam.look_for(0);
+      beam.play(tia, log.first(cleared));
+    }
+    beam.look_for(latches);
+    beam.play(tia, log.subspan(cleared));
+  }
+
+  /// Tia::write for every access of a log.
   static void play_plainly(PlainPainter painter, Tia& tia,
                            std::span<const TiaAccess> log) noexcept {
     for (const TiaAccess access : log) {
@@ -184,36 +223,49 @@ struct FastConsole : Console {
     }
   }
 
-  /// What the frame that has ended looks like is either in its pixels now or can be drawn later.
-  void keep_picture(const Tia& start, std::span<const TiaAccess> log, bool seen) noexcept {
+  /// What the frame that has ended looks like is either in its pixels now or can be drawn later,
+  /// and what met in it is either in the latches or can be found out later.
+  void keep_picture(const Run& run) noexcept {
+    const auto log = run.log();
     Picture& picture = pictures_[current];
-    Tia copy = start;
+    if (end_of_last_clear(log) > 0) {
+      for (Picture& before : pictures_) before.unsought = 0;
+    } else {
+      settle(picture, Tia::kAllLatches);
+    }
+    const auto unsought = static_cast<std::uint16_t>(Tia::kAllLatches & ~run.sought);
     if (tia.drawn < tia.window_end()) {  // An older picture shows through below, or beside a span.
       draw(current);
+      Tia copy = run.start;
       play_plainly(PlainPainter{frames[current]}, copy, log);
-    } else if (seen) {
-      picture.num_accesses = 0;
-    } else if (log.size() > picture.kMaxAccesses) {
-      picture.num_accesses = 0;
-      SpanPainter<true> painter(frames[current].data());
-      play(painter, copy, log);
+      tia.collisions = static_cast<std::uint16_t>(tia.collisions | copy.collisions);
+    } else if (log.size() > Picture::kMaxAccesses) {
+      Beam<true> painter(run.start, frames[current].data());
+      look_again(painter, run.start, log, unsought);
     } else {
-      picture.start = start;
+      picture.undrawn = !run.seen;
+      picture.unsought = unsought;
+      if (run.seen && unsought == 0) return;
+      picture.start = run.start;
       picture.num_accesses = static_cast<std::uint32_t>(log.size());
       std::ranges::copy(log, picture.accesses.begin());
+      return;
     }
+    picture.undrawn = false;
+    picture.unsought = 0;
   }
 
   /// Makes the pixels of a frame that is only written down.
   void draw(std::size_t frame) noexcept {
     Picture& picture = pictures_[frame];
-    if (picture.num_accesses == 0) return;
+    if (!picture.undrawn) return;
     Tia copy = picture.start;
-    SpanPainter<true> painter(frames[frame].data());
-    play(painter, copy, picture.log());
-    picture.num_accesses = 0;
+    Beam<true> painter(copy, frames[frame].data());
+    follow(painter, copy, picture.log(), 0);
+    picture.undrawn = false;
   }
 
+  std::uint16_t wanted_ = 0;           ///< Latches that the game has read.
   std::array<Picture, 2> pictures_{};  ///< By frame.
 };
 

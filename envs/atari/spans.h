@@ -10,6 +10,10 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 #include "envs/atari/tia.h"
 
 namespace fastrl::envs::atari {
@@ -90,6 +94,74 @@ inline constexpr auto kTwice = widened<std::uint16_t>(2);
 inline constexpr auto kFourTimes = widened<std::uint32_t>(4);
 inline constexpr auto kBytes = widened<std::uint64_t>(8);
 
+constexpr std::uint64_t eight(std::uint8_t colour) noexcept { return colour * 0x0101010101010101U; }
+
+/// Three sets of columns, one painted over the other, on a background.
+struct Layers {
+  Columns low;
+  Columns middle;
+  Columns high;
+  std::uint8_t of_low;  ///< Colours
+  std::uint8_t of_middle;
+  std::uint8_t of_high;
+  std::uint8_t background;
+};
+
+/// Paints the columns of `span` in a row.
+inline void paint_plainly(std::uint8_t* row, const Columns& span, const Layers& layers) noexcept {
+  const auto paint_64 = [&](std::uint8_t* pixels, std::uint64_t Columns::* word) {
+    std::uint64_t left = span.*word;
+    const std::uint64_t high = layers.high.*word;
+    const std::uint64_t middle = layers.middle.*word & ~high;
+    const std::uint64_t low = layers.low.*word & ~(high | middle);
+    while (left != 0) {
+      const auto first = static_cast<unsigned>(std::countr_zero(left)) & ~7U;
+      const std::uint64_t wanted = kBytes[(left >> first) & 0xFFU];
+      const auto differ = [&](std::uint64_t columns, int colour) {
+        return kBytes[(columns >> first) & 0xFFU] &
+               eight(static_cast<std::uint8_t>(colour ^ layers.background));
+      };
+      const std::uint64_t colours = eight(layers.background) ^ differ(low, layers.of_low) ^
+                                    differ(middle, layers.of_middle) ^ differ(high, layers.of_high);
+      std::uint64_t eight_pixels = 0;
+      std::memcpy(&eight_pixels, pixels + first, sizeof(eight_pixels));
+      eight_pixels ^= (eight_pixels ^ colours) & wanted;
+      std::memcpy(pixels + first, &eight_pixels, sizeof(eight_pixels));
+      left &= ~(std::uint64_t{0xFF} << first);
+    }
+  };
+  paint_64(row, &Columns::left);
+  paint_64(row + 64, &Columns::middle);
+  paint_64(row + 128, &Columns::right);
+}
+
+#ifdef __x86_64__
+inline const bool kHasWide = __builtin_cpu_supports("avx512bw") != 0;
+
+/// The same, 64 pixels at a time.
+[[gnu::target("avx512bw")]] inline void paint_wide(std::uint8_t* row, const Columns& span,
+                                                   const Layers& layers) noexcept {
+  const __m512i background = _mm512_set1_epi8(static_cast<char>(layers.background));
+  const __m512i of_low = _mm512_set1_epi8(static_cast<char>(layers.of_low));
+  const __m512i of_middle = _mm512_set1_epi8(static_cast<char>(layers.of_middle));
+  const __m512i of_high = _mm512_set1_epi8(static_cast<char>(layers.of_high));
+  for (std::uint64_t Columns::* word : {&Columns::left, &Columns::middle, &Columns::right}) {
+    __m512i pixels = _mm512_mask_mov_epi8(background, layers.low.*word, of_low);
+    pixels = _mm512_mask_mov_epi8(pixels, layers.middle.*word, of_middle);
+    pixels = _mm512_mask_mov_epi8(pixels, layers.high.*word, of_high);
+    _mm512_mask_storeu_epi8(row, span.*word, pixels);
+    row += 64;
+  }
+}
+#endif
+
+inline void paint(std::uint8_t* row, const Columns& span, const Layers& layers) noexcept {
+#ifdef __x86_64__
+  if (kHasWide) return paint_wide(row, span, layers);
+#endif
+  paint_plainly(row, span, layers);
+}
+
 }  // namespace spans
 
 /// Paints into a frame, looks for collisions, both or neither. Remembers where the objects were and
@@ -100,40 +172,31 @@ class SpanPainter {
   /// `frame` is not used without pixels.
   explicit SpanPainter(std::uint8_t* frame) noexcept : frame_(frame) {}
 
-  /// Whether to look for collisions from now on. True again after a CXCLR: look at all of them.
-  void look_for_collisions(bool wanted) noexcept {
-    if (wanted) whole_line_ = nullptr;
-    collisions_ = wanted;
+  /// Latches to look for from now on. Once more after a CXCLR: what is set is not looked for.
+  void look_for(std::uint16_t latches) noexcept {
+    if (latches != 0) whole_line_ = nullptr;
+    latches_ = latches;
   }
 
-  /// Whether the picture has to be made up to such a change.
-  [[nodiscard]] bool minds(Tia::Change what) const noexcept {
-    if constexpr (kPixels) return true;
-    return what == Tia::Change::kLine || (what == Tia::Change::kShape && collisions_);
-  }
-
+  /// Columns [first, first + count) of a line go to the pixels from `pen` on.
   void paint(Tia& tia, std::size_t pen, int first, int count) noexcept {
-    if (kPixels || collisions_) {
-      if ((tia.vblank & 2) != 0) {
-        if constexpr (kPixels) std::memset(frame_ + pen, 0, static_cast<std::size_t>(count));
-        whole_line_ = nullptr;
-        return;
-      }
-      const Tia::Things on = tia.shown();
-      if (!kPixels && (Tia::kCollisions[on] & ~tia.collisions) == 0) return;
-      bool moved = place(tia, on);
-      if constexpr (kPixels) moved = recolour(tia, on) || moved;
-      if (count == Tia::kWidth) {
-        if (!moved && whole_line_ != nullptr) return repeat(tia, pen);
-        whole_line_ = kPixels ? frame_ + pen : &kSeen;
-        combed_ = false;
-      } else if (moved) {
-        whole_line_ = nullptr;
-      }
-      const Columns span = Columns::range(first, count);
-      if (collisions_) collide(tia, on, span);
-      if constexpr (kPixels) draw(tia, on, span, frame_ + pen - first, first, count);
+    if ((tia.vblank & 2) != 0) {
+      if constexpr (kPixels) std::memset(frame_ + pen, 0, static_cast<std::size_t>(count));
+      whole_line_ = nullptr;
+      return;
     }
+    const Tia::Things on = stale_ == 0 ? on_ : tia.shown();
+    const bool moved = stale_ != 0 && place(tia, on);
+    if (count == Tia::kWidth) {
+      if (!moved && whole_line_ != nullptr) return repeat(tia, pen);
+      whole_line_ = kPixels ? frame_ + pen : &kSeen;
+      combed_ = false;
+    } else if (moved) {
+      whole_line_ = nullptr;
+    }
+    const Columns span = Columns::range(first, count);
+    if (latches_ != 0) collide(tia, on, span);
+    if constexpr (kPixels) draw(tia, on, span, frame_ + pen - first);
   }
 
   void blank(std::size_t pen, int count) noexcept {
@@ -141,66 +204,60 @@ class SpanPainter {
     combed_ = true;
   }
 
+  /// These look different from now on.
+  void changed(Tia::Things things) noexcept { stale_ |= things & kMinded; }
+
+  /// Whether it would neither paint nor find anything as things are.
+  [[nodiscard]] bool idle(const Tia& tia) const noexcept {
+    if constexpr (kPixels) return false;
+    if (latches_ == 0 || (tia.vblank & 2) != 0) return true;
+    return open_latches(tia, stale_ == 0 ? on_ : tia.shown()) == 0;
+  }
+
  private:
   static constexpr std::size_t kPlayfield = 5;
   static constexpr int kComb = 8;  ///< Columns that HMOVE blanks.
   static constexpr std::uint8_t kSeen = 0;
+  static constexpr Tia::Things kObjects = (Tia::kHasPlayfield << 1U) - 1;
+  static constexpr Tia::Things kMinded = kObjects | (kPixels ? Tia::kColours : 0U);
 
   /// The same line again. What the comb of the last one took away may be needed now.
   void repeat(const Tia& tia, std::size_t pen) noexcept {
     if constexpr (kPixels) {
       std::uint8_t* const row = frame_ + pen;
       std::memcpy(row, whole_line_, Tia::kWidth);
-      if (combed_ && !tia.comb_pending)
-        draw(tia, tia.shown(), Columns::before(kComb), row, 0, kComb);
+      if (combed_ && !tia.comb_pending) draw(tia, on_, Columns::before(kComb), row);
       whole_line_ = row;
       combed_ = false;
     }
   }
 
-  /// Finds the columns of the objects that are on. Returns whether any has changed.
+  /// Finds the columns of the objects that look different and are on. Returns whether a line does.
   bool place(const Tia& tia, Tia::Things on) noexcept {
-    bool moved = on != on_;
+    Tia::Things left = stale_ & (on | on_);
+    const bool moved = left != 0 || (stale_ & Tia::kColours) != 0;
+    stale_ = 0;
     on_ = on;
-    const auto look = [&](std::size_t object, std::uint64_t key, auto columns) {
-      if (((on >> object) & 1U) == 0) {
-        at_[object] = {};
-        keys_[object] = 0;
-      } else if (keys_[object] != key) {
-        at_[object] = columns();
-        keys_[object] = key;
-        moved = true;
-      }
-    };
-    const auto key = [](auto... bytes) {
-      std::uint64_t packed = 1;  // No object's key is 0.
-      ((packed = (packed << 8U) | static_cast<std::uint8_t>(bytes)), ...);
-      return packed;
-    };
-    for (std::size_t i = 0; i < 2; ++i) {
-      const Tia::Player& player = tia.players[i];
-      look(Tia::kP0 + i,
-           key(player.shown(), tia.nusiz[i], tia.positions[i], player.first_copy_hidden),
-           [&] { return columns_of_player(tia, i); });
-      look(Tia::kM0 + i, key(tia.nusiz[i], tia.positions[Tia::kM0 + i], tia.missile0),
-           [&] { return columns_of_missile(tia, i); });
+    for (; left != 0; left &= left - 1) {
+      const auto object = static_cast<std::size_t>(std::countr_zero(left));
+      at_[object] = ((on >> object) & 1U) != 0 ? columns_of(tia, object) : Columns{};
     }
-    look(Tia::kBall, key(tia.ctrlpf & 0x30, tia.positions[Tia::kBall]),
-         [&] { return columns_of_ball(tia); });
-    look(kPlayfield,
-         (std::uint64_t{1} << 32U) | (tia.mirror_right_half ? 1U << 20U : 0U) | tia.playfield,
-         [&] { return columns_of_playfield(tia); });
     return moved;
   }
 
-  /// Returns whether the colours or their priority have changed.
-  bool recolour(const Tia& tia, Tia::Things /*on*/) noexcept {
-    const int priority = tia.ctrlpf & 6;
-    const auto colours = std::bit_cast<std::uint32_t>(tia.colours);
-    if (colours_ == colours && priority_ == priority) return false;
-    colours_ = colours;
-    priority_ = priority;
-    return true;
+  static Columns columns_of(const Tia& tia, std::size_t object) noexcept {
+    switch (object) {
+      case Tia::kP0:
+      case Tia::kP1:
+        return columns_of_player(tia, object);
+      case Tia::kM0:
+      case Tia::kM1:
+        return columns_of_missile(tia, object - Tia::kM0);
+      case Tia::kBall:
+        return columns_of_ball(tia);
+      default:
+        return columns_of_playfield(tia);
+    }
   }
 
   static void add_copies(Columns& columns, std::uint64_t pattern, int position, std::size_t mode,
@@ -269,8 +326,13 @@ class SpanPainter {
     return spans::kFourTimes[(cells >> 16U) & 0xFU];
   }
 
+  /// Latches that are looked for and could be set.
+  [[nodiscard]] unsigned open_latches(const Tia& tia, Tia::Things on) const noexcept {
+    return Tia::kCollisions[on] & ~static_cast<unsigned>(tia.collisions) & latches_;
+  }
+
   void collide(Tia& tia, Tia::Things on, const Columns& span) noexcept {
-    unsigned open = Tia::kCollisions[on] & ~static_cast<unsigned>(tia.collisions);
+    unsigned open = open_latches(tia, on);
     if (open == 0) return;
     Columns once;
     Columns twice;
@@ -290,77 +352,33 @@ class SpanPainter {
     }
   }
 
-  void draw(const Tia& tia, Tia::Things on, const Columns& span, std::uint8_t* row, int first,
-            int count) const noexcept {
+  /// Paints the columns of `span` in a row.
+  void draw(const Tia& tia, Tia::Things on, const Columns& span, std::uint8_t* row) const noexcept {
     const auto [p0, p1, pf, bk] = tia.colours;
-    std::memset(row + first, bk, static_cast<std::size_t>(count));
-    if (on == 0) return;
-    // Which columns have the colours of P0, P1 and the playfield.
-    const Columns zero = at_[Tia::kP0] | at_[Tia::kM0];
-    const Columns one = at_[Tia::kP1] | at_[Tia::kM1];
+    const Columns& ball = at_[Tia::kBall];
+    const Columns& playfield = at_[kPlayfield];
     const bool score = (tia.ctrlpf & 2) != 0;
-    const Columns left_half = Columns::before(Tia::kWidth / 2);
-    Columns of_p0;
-    Columns of_p1;
-    Columns of_pf;
+    spans::Layers layers{
+        ball, at_[Tia::kP1] | at_[Tia::kM1], at_[Tia::kP0] | at_[Tia::kM0], pf, p1, p0, bk};
     if ((tia.ctrlpf & 4) != 0 && !(score && on == Tia::kHasPlayfield)) {  // PF has priority.
-      of_pf = at_[kPlayfield] | at_[Tia::kBall];
-      of_p0 = zero & ~of_pf;
-      of_p1 = one & ~(of_pf | zero);
+      layers = {layers.middle, layers.high, ball | playfield, p1, p0, pf, bk};
     } else if (score) {
-      of_p0 = zero | (at_[kPlayfield] & left_half);
-      of_p1 = (one | (at_[kPlayfield] & ~left_half)) & ~of_p0;
-      of_pf = at_[Tia::kBall] & ~(of_p0 | of_p1);
+      constexpr Columns kLeftHalf = Columns::before(Tia::kWidth / 2);
+      layers.middle = layers.middle | (playfield & ~kLeftHalf);
+      layers.high = layers.high | (playfield & kLeftHalf);
     } else {
-      of_p0 = zero;
-      of_p1 = one & ~zero;
-      of_pf = (at_[kPlayfield] | at_[Tia::kBall]) & ~(zero | one);
+      layers.low = ball | playfield;
     }
-    const Colours change{eight(p0) ^ eight(bk), eight(p1) ^ eight(bk), eight(pf) ^ eight(bk)};
-    of_p0 = of_p0 & span;
-    of_p1 = of_p1 & span;
-    of_pf = of_pf & span;
-    fill(row, of_p0.left, of_p1.left, of_pf.left, change);
-    fill(row + 64, of_p0.middle, of_p1.middle, of_pf.middle, change);
-    fill(row + 128, of_p0.right, of_p1.right, of_pf.right, change);
-  }
-
-  /// What to XOR a background pixel with, eight at a time.
-  struct Colours {
-    std::uint64_t p0;
-    std::uint64_t p1;
-    std::uint64_t pf;
-  };
-
-  /// Eight pixels at a time, where there are any that are not background.
-  static void fill(std::uint8_t* pixels, std::uint64_t p0, std::uint64_t p1, std::uint64_t pf,
-                   const Colours& change) noexcept {
-    std::uint64_t left = p0 | p1 | pf;
-    while (left != 0) {
-      const auto first = static_cast<unsigned>(std::countr_zero(left)) & ~7U;
-      std::uint64_t eight_pixels = 0;
-      std::memcpy(&eight_pixels, pixels + first, sizeof(eight_pixels));
-      eight_pixels ^= change.p0 & spans::kBytes[(p0 >> first) & 0xFFU];
-      eight_pixels ^= change.p1 & spans::kBytes[(p1 >> first) & 0xFFU];
-      eight_pixels ^= change.pf & spans::kBytes[(pf >> first) & 0xFFU];
-      std::memcpy(pixels + first, &eight_pixels, sizeof(eight_pixels));
-      left &= ~(std::uint64_t{0xFF} << first);
-    }
-  }
-
-  static constexpr std::uint64_t eight(std::uint8_t colour) noexcept {
-    return colour * 0x0101010101010101U;
+    spans::paint(row, span, layers);
   }
 
   std::uint8_t* frame_;
   const std::uint8_t* whole_line_ = nullptr;  ///< The last one drawn in one piece, if still true.
-  bool collisions_ = false;
+  std::uint16_t latches_ = 0;
   bool combed_ = false;  ///< It was, afterwards.
   Tia::Things on_ = 0;
-  std::array<std::uint64_t, 6> keys_{};  ///< What `at_` was made from, by object; 0: it is off.
-  std::array<Columns, 6> at_{};          ///< By object, then the playfield.
-  std::uint32_t colours_ = 0;
-  int priority_ = -1;
+  Tia::Things stale_ = kMinded;  ///< What looks different from `at_`.
+  std::array<Columns, 6> at_{};  ///< By object, then the playfield.
 };
 
 }  // namespace fastrl::envs::atari

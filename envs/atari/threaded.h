@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "envs/atari/beam.h"
 #include "envs/atari/cart.h"
 #include "envs/atari/code.h"
 #include "envs/atari/m6507.h"
@@ -33,25 +34,6 @@
 #endif
 
 namespace fastrl::envs::atari {
-
-/// An access to the TIA: 18 bits of cycle, 6 of register, 8 of value.
-struct TiaAccess {
-  static constexpr std::uint8_t kRead = 0x3F;     ///< In place of a register.
-  static constexpr std::uint8_t kNothing = 0x3E;  ///< A write that changes no register.
-
-  std::uint32_t bits;
-
-  static constexpr TiaAccess make(std::uint32_t cycle, int reg, std::uint8_t value) noexcept {
-    return {(cycle << 14U) | (static_cast<std::uint32_t>(reg) << 8U) | value};
-  }
-  [[nodiscard]] constexpr std::uint32_t cycle() const noexcept { return bits >> 14U; }
-  [[nodiscard]] constexpr int reg() const noexcept {
-    return static_cast<int>((bits >> 8U) & 0x3FU);
-  }
-  [[nodiscard]] constexpr std::uint8_t value() const noexcept {
-    return static_cast<std::uint8_t>(bits);
-  }
-};
 
 /// Why the processor stopped.
 enum class Stop : std::uint8_t { kNot, kFrameEnd, kGaveUp };

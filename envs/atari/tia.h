@@ -60,6 +60,7 @@ struct Tia {
   static constexpr Things kHasM1 = 1U << kM1;
   static constexpr Things kHasBall = 1U << kBall;
   static constexpr Things kHasPlayfield = 1U << 5U;
+  static constexpr Things kColours = 1U << 6U;  ///< For painters: colours, or whose come first.
 
   /// Copies of a player or missile, by NUSIZ bits 0 to 2. Wide players (5, 7) have one.
   struct Copies {
@@ -81,6 +82,14 @@ struct Tia {
       kHasP0 | kHasPlayfield,   kHasP0 | kHasBall, kHasP1 | kHasPlayfield, kHasP1 | kHasBall,
       kHasM0 | kHasPlayfield,   kHasM0 | kHasBall, kHasM1 | kHasPlayfield, kHasM1 | kHasBall,
       kHasBall | kHasPlayfield, kHasP0 | kHasP1,   kHasM0 | kHasM1};
+
+  /// The latches that are read at a pin, 0 to 7.
+  static constexpr std::uint16_t latches_at(int pin) noexcept {
+    constexpr std::array<std::uint16_t, 8> kLatches{0x0003, 0x000C, 0x0030, 0x00C0,
+                                                    0x0300, 0x0C00, 0x1000, 0x6000};
+    return kLatches[static_cast<std::size_t>(pin)];
+  }
+  static constexpr std::uint16_t kAllLatches = 0x7FFF;
 
   static constexpr std::array<std::uint16_t, 64> kCollisions = [] {
     std::array<std::uint16_t, 64> table{};
@@ -133,6 +142,22 @@ struct Tia {
 
     [[nodiscard]] constexpr bool shown() const noexcept { return delay ? delayed : enabled; }
   };
+
+  /// Clocks until a write takes effect on the picture, by the lower bits of the line's cycle.
+  static constexpr auto kDelays = [] {
+    std::array<std::array<std::uint8_t, 64>, 4> table{};
+    constexpr std::array<std::uint8_t, 4> kPlayfield{4, 5, 2, 3};
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      for (const int r : {VBLANK, REFP0, REFP1, GRP0, GRP1}) table[i][static_cast<unsigned>(r)] = 1;
+      for (const int r : {NUSIZ0, NUSIZ1, RESM0, RESM1}) table[i][static_cast<unsigned>(r)] = 8;
+      for (const int r : {PF0, PF1, PF2}) table[i][static_cast<unsigned>(r)] = kPlayfield[i];
+    }
+    return table;
+  }();
+  /// CTRLPF mirrors the half that is on the screen only if it is written before this clock.
+  static constexpr int kMirrorUntil = 147;
+  /// After RESPx, an old copy is displayed for so long.
+  static constexpr int kCopyClocks = 11;
 
   // Wiring, fixed by the cartridge and the television.
   int window_top = 34;
@@ -228,32 +253,9 @@ struct Tia {
   [[nodiscard]] std::uint8_t read(Painter& painter, int address, std::uint32_t cycle,
                                   std::uint8_t bus, const Ports& ports) noexcept {
     catch_up(painter, clock_of(cycle));
+    const int pin = address & 15;
     int high = 0;
-    switch (address & 15) {
-      case 0x0:
-        high = latch(kHasM0 | kHasP1, kHasM0 | kHasP0);
-        break;
-      case 0x1:
-        high = latch(kHasM1 | kHasP0, kHasM1 | kHasP1);
-        break;
-      case 0x2:
-        high = latch(kHasP0 | kHasPlayfield, kHasP0 | kHasBall);
-        break;
-      case 0x3:
-        high = latch(kHasP1 | kHasPlayfield, kHasP1 | kHasBall);
-        break;
-      case 0x4:
-        high = latch(kHasM0 | kHasPlayfield, kHasM0 | kHasBall);
-        break;
-      case 0x5:
-        high = latch(kHasM1 | kHasPlayfield, kHasM1 | kHasBall);
-        break;
-      case 0x6:
-        high = latch(kHasBall | kHasPlayfield, 0);
-        break;
-      case 0x7:
-        high = latch(kHasP0 | kHasP1, kHasM0 | kHasM1);
-        break;
+    switch (pin) {
       case 0x8:
         high = charged(ports.left.pin9, cycle, dumping, dump_ended) ? 0x80 : 0;
         break;
@@ -273,6 +275,7 @@ struct Tia {
         high = ports.right.pin6 ? 0x80 : 0;
         break;
       default:
+        if (pin < 8) high = latches(pin);
         break;
     }
     return static_cast<std::uint8_t>(high | (bus & 0x3F));
@@ -284,225 +287,120 @@ struct Tia {
   [[nodiscard]] int write(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
                           bool after_read) noexcept {
     catch_up(painter, effective_at(address, cycle));
-    return change(painter, address, value, cycle, after_read, [](Change) {});
-  }
-
-  /// The clock from which on the picture shows a write.
-  [[nodiscard]] Clock effective_at(int address, std::uint32_t cycle) const noexcept {
-    return plus(clock_of(cycle), delay_of(address & 0x3F, clock_of(cycle)));
-  }
-
-  /// What a write is about to change, from the least to the most.
-  enum class Change : std::uint8_t {
-    kColour,  ///< Only colours.
-    kShape,   ///< Where things are: what they meet, too.
-    kLine,    ///< What the end of a line changes as well, so the lines before must have ended.
-  };
-
-  /// What a write does to the registers. Calls `before(Change)` first if that can be seen: then the
-  /// picture has to be made up to there. What nobody can see has no need of it.
-  template <typename Painter, typename Before>
-  int change(Painter& painter, int address, std::uint8_t value, std::uint32_t cycle,
-             bool after_read, const Before& before) noexcept {
-    using enum Change;
     const Clock now = clock_of(cycle);
-    const auto h = [&] { return static_cast<int>(line_clock(now)); };
+    const auto h = static_cast<int>(line_clock(now));
     const int reg = address & 0x3F;
+    const auto number = [reg](int first) { return static_cast<std::size_t>(reg - first); };
     if (since(now, frame_start) >= (max_lines() + 1) * kLineClocks) frame_open = false;
-    const bool blank = (vblank & 2) != 0;
-    const auto unless_blank = [&](Change what) {
-      if (!blank) before(what);
-    };
-    const std::size_t second = reg == NUSIZ1 || reg == REFP1 || reg == RESP1 || reg == RESM1 ||
-                               reg == GRP1 || reg == ENAM1 || reg == VDELP1 || reg == RESMP1;
-    // `before` may end lines, which changes players: only what a write sets may be set.
-    const auto show_players = [&](const std::array<Player, 2>& next) {
-      if (next[0].shown() != players[0].shown() || next[1].shown() != players[1].shown()) {
-        unless_blank(kShape);
-      }
-    };
-    const auto set_playfield = [&](std::uint32_t cells) {
-      if (cells != playfield) unless_blank(kShape);
-      playfield = cells;
-    };
-    const auto set_ball = [&](Ball next) {
-      if (next.shown() != ball.shown()) unless_blank(kShape);
-      ball = next;
-    };
-    const auto set_missile = [&](Missile next) {
-      if (next.shown() != missiles[second].shown()) unless_blank(kShape);
-      missiles[second] = next;
-    };
-    // Missile 0 is moved by the ends of lines while there are stars.
-    const bool steady = second == 1 || (!stars_on && missile0 == Missile0::kNormal);
     switch (reg) {
       case VSYNC:
-        if ((value & 2) != 0) {
-          vsync_end = plus(now, kLineClocks);
-        } else if (now >= vsync_end) {
-          vsync_end = kNever;
-          frame_open = false;
-        }
+        set_vsync(value, now);
         break;
       case VBLANK:
-        if (((vblank ^ value) & 2) != 0) before(kShape);
-        if ((value & 0x80) != 0) {
-          dumping = true;
-        } else if ((vblank & 0x80) != 0) {
-          dumping = false;
-          dump_ended = static_cast<std::int32_t>(cycle);
-        }
-        vblank = value;
+        set_vblank(value, cycle);
         break;
       case WSYNC:
-        return after_read && h() != 0 ? (kLineClocks - h()) / 3 : 0;
+        return after_read && h != 0 ? (kLineClocks - h) / 3 : 0;
       case NUSIZ0:
       case NUSIZ1:
-        if (!steady || players[second].first_copy_hidden) {
-          before(kLine);
-        } else if (value != nusiz[second]) {
-          unless_blank(kShape);
-        }
-        nusiz[second] = value;
-        players[second].first_copy_hidden = false;
-        if (second == 0) missile0 = Missile0::kNormal;
+        nusiz[number(NUSIZ0)] = value;
+        players[number(NUSIZ0)].first_copy_hidden = false;
+        if (reg == NUSIZ0) missile0 = Missile0::kNormal;
         break;
       case COLUP0:
       case COLUP1:
       case COLUPF:
-      case COLUBK: {
-        std::uint8_t& colour = colours[static_cast<std::size_t>(reg - COLUP0)];
-        const std::uint8_t next = with_colour_loss(value);
-        if (next != colour) unless_blank(kColour);
-        colour = next;
+      case COLUBK:
+        colours[number(COLUP0)] = with_colour_loss(value);
         break;
-      }
       case CTRLPF:
-        if (value != ctrlpf || mirror_right_half != ((value & 1) != 0)) before(kLine);
         ctrlpf = value;
-        if (h() < 147) mirror_right_half = (value & 1) != 0;
+        if (h < kMirrorUntil) mirror_right_half = (value & 1) != 0;
         break;
       case REFP0:
-      case REFP1: {
-        std::array<Player, 2> next = players;
-        next[second].reflect = (value & 8) != 0;
-        show_players(next);
-        players[second].reflect = next[second].reflect;
+      case REFP1:
+        players[number(REFP0)].reflect = (value & 8) != 0;
         break;
-      }
       case PF0:
-        set_playfield(with_pf0(value));
+        playfield = with_pf0(value);
         break;
       case PF1:
-        set_playfield(with_pf1(value));
+        playfield = with_pf1(value);
         break;
       case PF2:
-        set_playfield(with_pf2(value));
+        playfield = with_pf2(value);
         break;
       case RESP0:
-      case RESP1:
-        before(kLine);
-        reset_player(painter, second, h(), now);
+      case RESP1: {
+        const Strobe strobe = strobe_player(number(RESP0), h);
+        if (strobe.old_copy_shown) catch_up(painter, plus(now, kCopyClocks));
+        reset_player(number(RESP0), strobe);
         break;
+      }
       case RESM0:
-      case RESM1: {
-        const auto next = static_cast<std::int16_t>(missile_position(second, h(), now));
-        if (!steady) {
-          before(kLine);
-        } else if (missiles[second].shown() && next != positions[kM0 + second]) {
-          unless_blank(kShape);
-        }
-        positions[kM0 + second] = next;
-        if (second == 0) missile0 = Missile0::kNormal;
+      case RESM1:
+        positions[kM0 + number(RESM0)] = missile_position(number(RESM0), h, now);
+        if (reg == RESM0) missile0 = Missile0::kNormal;
         break;
-      }
-      case RESBL: {
-        const auto next = static_cast<std::int16_t>(ball_position(h(), now));
-        if (ball.shown() && next != positions[kBall]) unless_blank(kShape);
-        positions[kBall] = next;
+      case RESBL:
+        positions[kBall] = ball_position(h, now);
         break;
-      }
-      case GRP0: {
-        std::array<Player, 2> next = players;
-        next[0].graphics = value;
-        next[1].delayed = next[1].graphics;
-        show_players(next);
+      case GRP0:
         players[0].graphics = value;
         players[1].delayed = players[1].graphics;
         break;
-      }
-      case GRP1: {
-        std::array<Player, 2> next = players;
-        next[1].graphics = value;
-        next[0].delayed = next[0].graphics;
-        show_players(next);
+      case GRP1:
         players[1].graphics = value;
         players[0].delayed = players[0].graphics;
-        Ball next_ball = ball;
-        next_ball.delayed = next_ball.enabled;
-        set_ball(next_ball);
+        ball.delayed = ball.enabled;
         break;
-      }
       case ENAM0:
       case ENAM1:
-        set_missile(
-            {.enabled = (value & 2) != 0, .locked_to_player = missiles[second].locked_to_player});
+        missiles[number(ENAM0)].enabled = (value & 2) != 0;
         break;
-      case ENABL: {
-        Ball next = ball;
-        next.enabled = (value & 2) != 0;
-        set_ball(next);
+      case ENABL:
+        ball.enabled = (value & 2) != 0;
         break;
-      }
       case HMM0:
-        // Cosmic Ark changes the motion just before the chip is done with it.
-        if (since(now, last_hmove) == 63 && motions[kM0] == 7 && (value >> 4) == 6) {
-          before(kLine);
-          stars_on = true;
-          star_count = 0;
-        }
-        motions[kM0] = value >> 4;
-        break;
+        if (makes_stars(value, now)) start_stars();
+        [[fallthrough]];
       case HMP0:
       case HMP1:
       case HMM1:
       case HMBL:
-        motions[static_cast<std::size_t>(reg - HMP0)] = value >> 4;
+        motions[number(HMP0)] = value >> 4;
         break;
       case VDELP0:
-      case VDELP1: {
-        std::array<Player, 2> next = players;
-        next[second].delay = (value & 1) != 0;
-        show_players(next);
-        players[second].delay = next[second].delay;
+      case VDELP1:
+        players[number(VDELP0)].delay = (value & 1) != 0;
         break;
-      }
-      case VDELBL: {
-        Ball next = ball;
-        next.delay = (value & 1) != 0;
-        set_ball(next);
+      case VDELBL:
+        ball.delay = (value & 1) != 0;
         break;
-      }
       case RESMP0:
       case RESMP1:
-        before(kLine);
-        lock_missile(second, (value & 2) != 0);
+        lock_missile(number(RESMP0), (value & 2) != 0);
         break;
       case HMOVE:
-        before(kLine);
-        move(h() / 3, now);
+        move(h / 3, now);
         break;
       case HMCLR:
         motions = {};
         break;
       case CXCLR:
-        before(kShape);
         collisions = 0;
         break;
       default:  // RSYNC, sound, nothing.
         break;
     }
     return 0;
+  }
+
+  /// The clock from which on the picture shows a write.
+  [[nodiscard]] Clock effective_at(int address, std::uint32_t cycle) const noexcept {
+    const std::uint32_t line_cycle = line_clock(clock_of(cycle)) / 3;
+    return plus(clock_of(cycle),
+                kDelays[line_cycle & 3U][static_cast<std::size_t>(address & 0x3F)]);
   }
 
   /// Makes the picture up to a clock.
@@ -578,20 +476,25 @@ struct Tia {
     return distance < 0 ? distance + kWidth : distance;
   }
 
- private:
-  /// Clocks until a write takes effect on the picture.
-  [[nodiscard]] std::uint32_t delay_of(int reg, Clock now) const noexcept {
-    if (reg >= PF0 && reg <= PF2) {
-      static constexpr std::array<std::uint8_t, 4> kByCycle{4, 5, 2, 3};
-      return kByCycle[(line_clock(now) / 3) & 3U];
+  // What a write does.
+
+  void set_vsync(std::uint8_t value, Clock now) noexcept {
+    if ((value & 2) != 0) {
+      vsync_end = plus(now, kLineClocks);
+    } else if (now >= vsync_end) {
+      vsync_end = kNever;
+      frame_open = false;
     }
-    static constexpr auto kDelays = [] {
-      std::array<std::uint8_t, 64> table{};
-      for (const int r : {VBLANK, REFP0, REFP1, GRP0, GRP1}) table[static_cast<unsigned>(r)] = 1;
-      for (const int r : {NUSIZ0, NUSIZ1, RESM0, RESM1}) table[static_cast<unsigned>(r)] = 8;
-      return table;
-    }();
-    return kDelays[static_cast<std::size_t>(reg)];
+  }
+
+  void set_vblank(std::uint8_t value, std::uint32_t cycle) noexcept {
+    if ((value & 0x80) != 0) {
+      dumping = true;
+    } else if ((vblank & 0x80) != 0) {
+      dumping = false;
+      dump_ended = static_cast<std::int32_t>(cycle);
+    }
+    vblank = value;
   }
 
   // PF0 has bits 4 to 7 from left to right, PF1 7 to 0, PF2 0 to 7.
@@ -610,8 +513,6 @@ struct Tia {
     return static_cast<std::uint8_t>((colour & 0xFEU) | loss);
   }
 
-  // Drawing.
-
   void end_line() noexcept {
     mirror_right_half = (ctrlpf & 1) != 0;
     for (Player& player : players) player.first_copy_hidden = false;
@@ -624,7 +525,14 @@ struct Tia {
                                  : Missile0::kNormal;
   }
 
-  // Positions and motion.
+  /// Cosmic Ark changes the motion of HMM0 just before the chip is done with it.
+  [[nodiscard]] bool makes_stars(std::uint8_t hmm0, Clock now) const noexcept {
+    return since(now, last_hmove) == 63 && motions[kM0] == 7 && (hmm0 >> 4) == 6;
+  }
+  void start_stars() noexcept {
+    stars_on = true;
+    star_count = 0;
+  }
 
   void shift(std::size_t object, int columns) noexcept {
     int position = positions[object] + columns;
@@ -634,41 +542,48 @@ struct Tia {
   }
 
   /// RESPx. What happens to the copy on its way depends on where the beam meets the old ones.
-  template <typename Painter>
-  void reset_player(Painter& painter, std::size_t p, int h, Clock now) noexcept {
+  struct Strobe {
+    std::int16_t position;
+    bool hide;            ///< The first copy, on this line.
+    bool old_copy_shown;  ///< To its end.
+  };
+  [[nodiscard]] Strobe strobe_player(std::size_t p, int h) const noexcept {
     const int position = h < kBlankClocks ? 3 : (h - kBlankClocks + 5) % kWidth;
     const std::size_t mode = nusiz[p] & 7U;
     const int width = mode == 5 ? 16 : mode == 7 ? 32 : 8;
     const int distance = right_of(p, position);
-    bool hide = true;
+    Strobe strobe{static_cast<std::int16_t>(position), true, false};
     for (int copy = 0; copy < kCopies[mode].count; ++copy) {
       const int into = distance - kCopies[mode].offsets[static_cast<std::size_t>(copy)];
       if (into >= 0 && into < 4) {
-        hide = false;
+        strobe.hide = false;
         break;
       }
       if (into >= 4 && into < 4 + width) {
-        catch_up(painter, plus(now, 11));  // The old copy is displayed to its end.
+        strobe.old_copy_shown = true;
         break;
       }
     }
-    positions[p] = static_cast<std::int16_t>(position);
-    players[p].first_copy_hidden = hide;
+    return strobe;
+  }
+  void reset_player(std::size_t p, const Strobe& strobe) noexcept {
+    positions[p] = strobe.position;
+    players[p].first_copy_hidden = strobe.hide;
   }
 
   /// RESMx and RESBL, away from an HMOVE.
-  static constexpr int strobe_position(int h) noexcept {
-    return h < kBlankClocks ? 2 : (h - kBlankClocks + 4) % kWidth;
+  static constexpr std::int16_t strobe_position(int h) noexcept {
+    return static_cast<std::int16_t>(h < kBlankClocks ? 2 : (h - kBlankClocks + 4) % kWidth);
   }
 
-  [[nodiscard]] int missile_position(std::size_t m, int h, Clock now) const noexcept {
+  [[nodiscard]] std::int16_t missile_position(std::size_t m, int h, Clock now) const noexcept {
     const std::uint32_t delta = since(now, last_hmove);
     if (m == 0 && delta == 60 && h == 69) return 8;
     if (m == 1 && delta == 9 && h == 18) return 3;
     return strobe_position(h);
   }
 
-  [[nodiscard]] int ball_position(int h, Clock now) const noexcept {
+  [[nodiscard]] std::int16_t ball_position(int h, Clock now) const noexcept {
     const std::uint32_t delta = since(now, last_hmove);
     if (delta == 54 && (h == 60 || h == 69)) return 10;
     if (delta == 9 && h == 18) return 3;
@@ -712,30 +627,30 @@ struct Tia {
     return table;
   }
 
-  void move(int cycle, Clock now) noexcept {
+  /// HMOVE. Returns what it moved.
+  Things move(int cycle, Clock now) noexcept {
     if (hmove_blanks && (cycle <= 20 || cycle == 75)) comb_pending = true;
     static constexpr Motions kMotions = motions_at();
     const auto& columns = kMotions[static_cast<std::size_t>(cycle)];
+    Things moved = 0;
     for (std::size_t object = 0; object < positions.size(); ++object) {
-      shift(object, columns[motions[object] & 15U]);
+      const int by = columns[motions[object] & 15U];
+      if (by == 0) continue;
+      shift(object, by);
+      moved |= 1U << object;
     }
     for (Player& player : players) player.first_copy_hidden = false;
     missile0 = Missile0::kNormal;
     last_hmove = now;
     stars_on = false;
+    return moved;
   }
 
-  // Reading.
-
-  /// Bits 7 and 6 of a collision register.
-  [[nodiscard]] int latch(Things high, Things low) const noexcept {
-    int bits = 0;
-    for (std::size_t i = 0; i < kPairs.size(); ++i) {
-      if (((collisions >> i) & 1) == 0) continue;
-      if (kPairs[i] == high) bits |= 0x80;
-      if (kPairs[i] == low) bits |= 0x40;
-    }
-    return bits;
+  /// Bits 7 and 6 of a collision register: two latches each, but CXBLPF.
+  [[nodiscard]] int latches(int pin) const noexcept {
+    if (pin == 6) return (collisions >> 5) & 0x80;
+    const int bit = pin < 6 ? 2 * pin : 13;
+    return (((collisions >> bit) & 1) << 7) | (((collisions >> (bit + 1)) & 1) << 6);
   }
 };
 
