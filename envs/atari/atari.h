@@ -137,6 +137,7 @@ struct BasicAtari {
 
   /// height() rows of 160 palette indices.
   [[nodiscard]] const std::uint8_t* screen() noexcept { return console.screen(); }
+  [[nodiscard]] const std::uint8_t* older_screen() noexcept { return console.older_screen(); }
   [[nodiscard]] int height() const noexcept { return console.tia.window_height; }
   [[nodiscard]] const GameFacts& facts() const noexcept {
     return kGames[static_cast<std::size_t>(game)];

@@ -116,13 +116,16 @@ class AtariShared {
   [[nodiscard]] std::size_t size_of_screen(const Title& title) const noexcept {
     return options_.ram ? 0 : index(title.height) * index(kWidth) * channels();
   }
-  /// Two captured screens, then the stack.
+  /// What was last captured, then the stack.
   [[nodiscard]] std::size_t memory_size() const noexcept {
-    return (2 * screen_size_) + (stack_size() * picture_size());
+    return screen_size_ + (stack_size() * picture_size());
   }
   [[nodiscard]] std::size_t scratch_size() const noexcept {
     std::size_t most = 0;
-    for (const Title& title : titles_) most = std::max(most, title.resize.scratch_size());
+    for (const Title& title : titles_) {
+      const std::size_t screen = index(title.height) * index(kWidth) / sizeof(float);
+      most = std::max({most, title.resize.scratch_size(), screen});
+    }
     return most;
   }
 
@@ -251,7 +254,7 @@ class AtariEnv {
     }
     std::ranges::fill(lent.memory, std::uint8_t{0});
     Changes changes{};
-    if (!options.ram) capture_newest(lent, changes);
+    if (!options.ram) capture(lent, false, nullptr, changes);
     process(lent, changes);
     elapsed_ = 0;
     lives_ = machine_.lives();
@@ -261,26 +264,27 @@ class AtariEnv {
   [[nodiscard]] GameTransition step(const Lent<Shared>& lent, Action action) noexcept {
     const AtariEnvOptions& options = lent.shared.options();
     const int number = lent.shared.action(action.number);
-    const int num_captured = options.maxpool ? 2 : 1;
+    const bool pools = options.maxpool && options.frameskip > 1;
+    const std::uint8_t* older = nullptr;
     Changes changes{};
     std::int32_t reward = 0;
     bool life_lost = false;
     bool over = false;
     // A game that ends leaves the screens as they were captured before: those of the last step too.
     for (int left = options.frameskip; left > 0 && !over; --left) {
-      const bool captured = !options.ram && left <= num_captured;
+      const bool captured = !options.ram && left <= (pools ? 2 : 1);
       reward += machine_.act(title(lent).rom, number, action.strength, captured);
       ++elapsed_;
       life_lost = machine_.lives() < lives_ && machine_.lives() > 0;
       over = machine_.terminal() || elapsed_ >= options.max_num_frames_per_episode ||
              (options.episodic_life && life_lost);
       if (!captured) continue;
-      if (over) {
-        pool_older(lent, changes);
-      } else if (left == 2) {
-        capture_older(lent);
-      } else {
-        capture_newest(lent, changes);
+      if (left == 2) {
+        older = kept_screen(lent);
+      } else if (!over) {
+        capture(lent, pools, older, changes);
+      } else if (pools) {
+        capture_older(lent, older, changes);
       }
     }
     process(lent, changes);
@@ -350,35 +354,38 @@ class AtariEnv {
   [[nodiscard]] std::span<const std::uint8_t> screen(const Lent<Shared>& lent) noexcept {
     return {machine_.screen(), static_cast<std::size_t>(title(lent).height * kFrameWidth)};
   }
-  /// Number 1 is the older of the last two frames, number 0 what they were pooled into.
-  [[nodiscard]] static std::uint8_t* captured(const Lent<Shared>& lent, int number) noexcept {
-    return lent.memory.data() + (static_cast<std::size_t>(number) * lent.shared.screen_size());
+  /// The next frame leaves this one as it is, unless it goes on with it: then here is a copy.
+  [[nodiscard]] const std::uint8_t* kept_screen(const Lent<Shared>& lent) noexcept {
+    if (!machine_.console.tia.frame_open) return nullptr;
+    auto* copy = reinterpret_cast<std::uint8_t*>(lent.scratch.data());
+    std::ranges::copy(screen(lent), copy);
+    return copy;
+  }
+  /// The last two frames of a step, pooled.
+  [[nodiscard]] static std::uint8_t* captured(const Lent<Shared>& lent) noexcept {
+    return lent.memory.data();
   }
   [[nodiscard]] static std::span<std::uint8_t> picture(const Lent<Shared>& lent,
                                                        std::size_t slot) noexcept {
-    return lent.memory.subspan((2 * lent.shared.screen_size()) +
-                               (slot * lent.shared.picture_size()));
+    return lent.memory.subspan(lent.shared.screen_size() + (slot * lent.shared.picture_size()));
   }
 
-  void capture_older(const Lent<Shared>& lent) noexcept {
+  /// `pooled`: with the frame before, which is `older` if that was kept.
+  void capture(const Lent<Shared>& lent, bool pooled, const std::uint8_t* older,
+               Changes& changes) noexcept {
+    const std::span<const std::uint8_t> newest = screen(lent);
+    if (!pooled) older = newest.data();
+    if (older == nullptr) older = machine_.older_screen();
     with_colours(lent, *title(lent).palette,
-                 [&](const auto& row) { recolour(row, screen(lent), captured(lent, 1)); });
+                 [&](const auto& row) { pool(row, newest, older, captured(lent), changes); });
   }
 
-  /// The newest frame was not captured: what is there of the last step counts once more.
-  void pool_older(const Lent<Shared>& lent, Changes& changes) noexcept {
-    const std::size_t row = kFrameWidth * lent.shared.channels();
-    for (std::size_t y = 0; y < static_cast<std::size_t>(title(lent).height); ++y) {
-      std::uint8_t* pooled = captured(lent, 0) + (y * row);
-      changes[y] = maximum(pooled, captured(lent, 1) + (y * row), pooled, row);
-    }
-  }
-
-  /// Pools the newest frame and the older one.
-  void capture_newest(const Lent<Shared>& lent, Changes& changes) noexcept {
-    const std::uint8_t* other = lent.shared.options().maxpool ? captured(lent, 1) : nullptr;
+  /// The newest frame is not captured: what is there of the last step counts once more.
+  void capture_older(const Lent<Shared>& lent, const std::uint8_t* older,
+                     Changes& changes) noexcept {
+    if (older == nullptr) older = machine_.older_screen();
     with_colours(lent, *title(lent).palette, [&](const auto& row) {
-      recolour_max(row, screen(lent), other, captured(lent, 0), changes);
+      pool_another(row, std::span(older, screen(lent).size()), captured(lent), changes);
     });
   }
 
@@ -391,8 +398,7 @@ class AtariEnv {
       std::ranges::copy(machine_.ram(), to.begin());
       return;
     }
-    title(lent).resize.update(captured(lent, 0), to.data(), lent.scratch.data(), last.data(),
-                              changes);
+    title(lent).resize.update(captured(lent), to.data(), lent.scratch.data(), last.data(), changes);
   }
 
   template <typename Use>

@@ -64,6 +64,10 @@ struct Console {
   }
 
   [[nodiscard]] const std::uint8_t* screen() const noexcept { return frames[current].data(); }
+  /// Of the frame before.
+  [[nodiscard]] const std::uint8_t* older_screen() const noexcept {
+    return frames[1 - current].data();
+  }
 
  protected:
   /// Memory is random, the television format is found out, then the reset line is pulled.

@@ -48,6 +48,10 @@ struct FastConsole : Console {
     draw(current);
     return Console::screen();
   }
+  [[nodiscard]] const std::uint8_t* older_screen() noexcept {
+    draw(1 - current);
+    return Console::older_screen();
+  }
 
   /// Makes these latches true in `tia`.
   void settle(std::uint16_t latches) noexcept {

@@ -48,33 +48,53 @@ class GreyRow {
   explicit GreyRow(const Palette& palette) noexcept : greys_(palette.grey) {}
 
   void operator()(const std::uint8_t* in, std::uint8_t* out) const noexcept {
-#ifdef FASTRL_VBMI
-    static const bool has_vbmi = __builtin_cpu_supports("avx512vbmi") != 0;
-    if (has_vbmi) return in_registers(in, out);
-#endif
-    plain(in, out);
-  }
-
-  void plain(const std::uint8_t* in, std::uint8_t* out) const noexcept {
     for (std::size_t x = 0; x < kScreenWidth; ++x) out[x] = greys_[in[x]];
   }
 
- private:
 #ifdef FASTRL_VBMI
-  /// The table is in four registers and 64 pixels are looked up at once: a thirtieth of the time.
-  FASTRL_VBMI void in_registers(const std::uint8_t* in, std::uint8_t* out) const noexcept {
-    const std::uint8_t* greys = greys_.data();
-    const __m512i first = _mm512_loadu_si512(greys);
-    const __m512i second = _mm512_loadu_si512(greys + 64);
-    const __m512i third = _mm512_loadu_si512(greys + 128);
-    const __m512i fourth = _mm512_loadu_si512(greys + 192);
-    for (const std::size_t x : {std::size_t{0}, std::size_t{64}, kScreenWidth - 64}) {
-      const __m512i pixels = _mm512_loadu_si512(in + x);
-      const __m512i low = _mm512_permutex2var_epi8(first, pixels, second);
-      const __m512i high = _mm512_permutex2var_epi8(third, pixels, fourth);
-      _mm512_storeu_si512(out + x, _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(pixels), high));
+  static bool has_wide() noexcept {
+    static const bool has_vbmi = __builtin_cpu_supports("avx512vbmi") != 0;
+    return has_vbmi;
+  }
+
+  /// `pool` below: the table is in four registers, and 64 pixels are looked up at once.
+  FASTRL_VBMI void pool_wide(std::span<const std::uint8_t> screen, const std::uint8_t* older,
+                             std::uint8_t* out, Changes& changes) const noexcept {
+    const Table table(greys_.data());
+    for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
+      __mmask64 changed = 0;
+      for (const std::size_t x : {std::size_t{0}, std::size_t{64}, kScreenWidth - 64}) {
+        const std::size_t at = (y * kScreenWidth) + x;
+        const __m512i pixels = _mm512_max_epu8(table(screen.data() + at), table(older + at));
+        changed |= _mm512_cmpneq_epi8_mask(pixels, _mm512_loadu_si512(out + at));
+        _mm512_storeu_si512(out + at, pixels);
+      }
+      changes[y] = changed != 0;
     }
   }
+#endif
+
+ private:
+#ifdef FASTRL_VBMI
+  struct Table {
+    __m512i first;
+    __m512i second;
+    __m512i third;
+    __m512i fourth;
+
+    FASTRL_VBMI explicit Table(const std::uint8_t* greys) noexcept
+        : first(_mm512_loadu_si512(greys)),
+          second(_mm512_loadu_si512(greys + 64)),
+          third(_mm512_loadu_si512(greys + 128)),
+          fourth(_mm512_loadu_si512(greys + 192)) {}
+
+    FASTRL_VBMI __m512i operator()(const std::uint8_t* in) const noexcept {
+      const __m512i pixels = _mm512_loadu_si512(in);
+      const __m512i low = _mm512_permutex2var_epi8(first, pixels, second);
+      const __m512i high = _mm512_permutex2var_epi8(third, pixels, fourth);
+      return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(pixels), high);
+    }
+  };
 #endif
 
   const std::array<std::uint8_t, 256>& greys_;
@@ -116,18 +136,41 @@ inline bool maximum(const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* 
   return changed != 0;
 }
 
-/// `recolour` where `out` becomes the maximum of that and `other`, if there is one. Tells which
-/// rows of `out` have changed.
+/// `out` becomes the maximum of two screens' colours; they may be the same. Tells which rows of
+/// `out` have changed.
 template <typename Row>
-void recolour_max(const Row& row, std::span<const std::uint8_t> screen, const std::uint8_t* other,
+void pool_plainly(const Row& row, std::span<const std::uint8_t> screen, const std::uint8_t* older,
                   std::uint8_t* out, Changes& changes) noexcept {
+  constexpr std::size_t kSize = kScreenWidth * Row::kChannels;
+  std::array<std::uint8_t, kSize> newest;
+  std::array<std::uint8_t, kSize> other;
+  for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
+    row(screen.data() + (y * kScreenWidth), newest.data());
+    row(older + (y * kScreenWidth), other.data());
+    changes[y] = maximum(newest.data(), other.data(), out + (y * kSize), kSize);
+  }
+}
+
+template <typename Row>
+void pool(const Row& row, std::span<const std::uint8_t> screen, const std::uint8_t* older,
+          std::uint8_t* out, Changes& changes) noexcept {
+#ifdef FASTRL_VBMI
+  if constexpr (requires { row.pool_wide(screen, older, out, changes); }) {
+    if (Row::has_wide()) return row.pool_wide(screen, older, out, changes);
+  }
+#endif
+  pool_plainly(row, screen, older, out, changes);
+}
+
+/// Pools `out` with one more screen.
+template <typename Row>
+void pool_another(const Row& row, std::span<const std::uint8_t> screen, std::uint8_t* out,
+                  Changes& changes) noexcept {
   constexpr std::size_t kSize = kScreenWidth * Row::kChannels;
   std::array<std::uint8_t, kSize> coloured;
   for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y, out += kSize) {
-    const std::uint8_t* in = screen.data() + (y * kScreenWidth);
-    if (y == 0 || std::memcmp(in, in - kScreenWidth, kScreenWidth) != 0) row(in, coloured.data());
-    changes[y] = maximum(coloured.data(), other == nullptr ? coloured.data() : other, out, kSize);
-    if (other != nullptr) other += kSize;
+    row(screen.data() + (y * kScreenWidth), coloured.data());
+    changes[y] = maximum(coloured.data(), out, out, kSize);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "envs/atari/image.h"
@@ -25,15 +26,9 @@ std::span<const std::uint8_t> span_of(const Bytes& bytes) {
 
 const Palette& palette(bool pal) { return pal ? kPalPalette : kNtscPalette; }
 
-Bytes grey(bool pal, const Bytes& screen, bool plain) {
+Bytes grey(bool pal, const Bytes& screen) {
   Bytes out({screen.shape(0), screen.shape(1)});
-  const GreyRow row(palette(pal));
-  if (plain) {
-    for (py::ssize_t y = 0; y < screen.shape(0); ++y)
-      row.plain(screen.data(y), out.mutable_data(y));
-  } else {
-    recolour(row, span_of(screen), out.mutable_data());
-  }
+  recolour(GreyRow(palette(pal)), span_of(screen), out.mutable_data());
   return out;
 }
 
@@ -43,16 +38,21 @@ Bytes rgb(bool pal, const Bytes& screen) {
   return out;
 }
 
-/// Pools the greys or colours of `screen` with `other`, if there is one, into `out`. Returns which
+/// Pools the greys or colours of two screens into `out`, or those of one with `out`. Returns which
 /// rows have changed.
-std::vector<bool> pool(bool pal, bool greys, const Bytes& screen, const std::optional<Bytes>& other,
-                       Bytes out) {
+std::vector<bool> pooled(bool pal, bool greys, const Bytes& screen,
+                         const std::optional<Bytes>& older, Bytes out, bool plain) {
   Changes changes{};
-  const std::uint8_t* older = other ? other->data() : nullptr;
+  const auto into = [&](const auto& row) {
+    if (!older) return pool_another(row, span_of(screen), out.mutable_data(), changes);
+    const auto make =
+        plain ? &pool_plainly<std::decay_t<decltype(row)>> : &pool<std::decay_t<decltype(row)>>;
+    make(row, span_of(screen), older->data(), out.mutable_data(), changes);
+  };
   if (greys) {
-    recolour_max(GreyRow(palette(pal)), span_of(screen), older, out.mutable_data(), changes);
+    into(GreyRow(palette(pal)));
   } else {
-    recolour_max(RgbRow(palette(pal)), span_of(screen), older, out.mutable_data(), changes);
+    into(RgbRow(palette(pal)));
   }
   return std::vector<bool>(changes.begin(), changes.begin() + screen.shape(0));
 }
@@ -89,10 +89,10 @@ Bytes resized(const Bytes& image, int height, int width, bool plain) {
 }  // namespace
 
 PYBIND11_MODULE(atari_image, module) {
-  module.def("grey", grey, py::arg("pal"), py::arg("screen"), py::arg("plain") = false);
+  module.def("grey", grey, py::arg("pal"), py::arg("screen"));
   module.def("rgb", rgb, py::arg("pal"), py::arg("screen"));
-  module.def("pool", pool, py::arg("pal"), py::arg("greys"), py::arg("screen"), py::arg("other"),
-             py::arg("out").noconvert());
+  module.def("pool", pooled, py::arg("pal"), py::arg("greys"), py::arg("screen"), py::arg("other"),
+             py::arg("out").noconvert(), py::arg("plain"));
   module.def("resized", resized, py::arg("image"), py::arg("height"), py::arg("width"),
              py::arg("plain"));
   module.def("updated", updated, py::arg("image"), py::arg("last"), py::arg("changes"));

@@ -176,15 +176,14 @@ def test_colours_are_looked_up(pal: bool) -> None:
     grey = np.frombuffer(bytes.fromhex("".join(hexadecimal["grey"])), np.uint8)
     rgb = np.frombuffer(bytes.fromhex("".join(hexadecimal["rgb"])), np.uint8).reshape(256, 3)
     for screen, other in screen_pairs():
-        for plain in (False, True):
-            assert np.array_equal(native.grey(pal, screen, plain), grey[screen])
+        assert np.array_equal(native.grey(pal, screen), grey[screen])
         assert np.array_equal(native.rgb(pal, screen), rgb[screen])
         for greys, table in ((True, grey), (False, rgb)):
-            for older in (None, table[other]):
-                expected = table[screen] if older is None else np.maximum(table[screen], older)
+            expected = np.maximum(table[screen], table[other])
+            for older, plain in ((None, False), (other, False), (other, True)):
                 out = table[other].copy()
                 changed = (out != expected).reshape(len(out), -1).any(axis=1)
-                assert native.pool(pal, greys, screen, older, out) == changed.tolist()
+                assert native.pool(pal, greys, screen, older, out, plain) == changed.tolist()
                 assert np.array_equal(out, expected)
 
 
