@@ -21,6 +21,7 @@
 #include "envs/atari/riot.h"
 #include "envs/atari/rom.h"
 #include "envs/atari/tia.h"
+#include "envs/atari/translation.h"
 
 // The jump from handler to handler must not grow the stack. Compilers that are known to make it a
 // jump (setup.py: gcc at -O3) or that promise to (clang) do so; elsewhere a loop calls the
@@ -28,7 +29,7 @@
 #if defined(__clang__)
 #define FASTRL_TAIL_CALL [[clang::musttail]]
 #define FASTRL_TAIL_CALLS 1
-#elif defined(FASTRL_TAIL_CALLS)
+#else
 #define FASTRL_TAIL_CALL
 #endif
 
@@ -56,6 +57,9 @@ struct TiaAccess {
 /// Why the processor stopped.
 enum class Stop : std::uint8_t { kNot, kFrameEnd, kGaveUp };
 
+template <typename Host>
+class Translator;
+
 /// A working copy of what the processor sees, for the run of one frame.
 ///
 /// `Host` knows the TIA: read_tia(threaded, address, cycle, bus) -> byte.
@@ -67,6 +71,7 @@ struct Threaded {
   /// Accesses after which a read gives up. Between two writes of handlers are three cycles or more.
   static constexpr std::size_t kMaxReads = 8192;
   static constexpr std::uint16_t kUnkept = 0x100;
+  static constexpr std::uint32_t kLineCycles = Tia::kLineClocks / 3;
   static constexpr std::size_t kMaxAccesses = kMaxReads + kDeadline / 3 + 4096;
 
   Riot riot;
@@ -79,7 +84,7 @@ struct Threaded {
   std::uint8_t bus = 0;
   std::uint8_t swcha = 0xFF;
   std::uint8_t swchb = 0xFF;
-  std::uint16_t page = 0;  ///< The upper four bits of PC.
+  std::uint32_t page = 0;  ///< The upper four bits of PC.
   Stop stop = Stop::kNot;
   bool last_was_read = true;
   PlainRange plain;
@@ -87,12 +92,16 @@ struct Threaded {
   // By bits 10, 11 and 13 of an address.
   std::array<const Instruction*, 8> code{};
   std::array<const std::uint8_t*, 8> bytes{};
+  std::array<const Translation::Entry*, 8> entries{};
   std::uint32_t mapped = ~0U;           ///< The banks that these are for.
   std::array<Instruction, 4> in_ram{};  ///< An instruction read from memory, and what follows.
   std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read,
   std::array<Instruction, 128> ram_code{};     ///< and what they are.
   Host* host = nullptr;
   const Rom* rom = nullptr;
+
+  /// Cycles from a time at which WSYNC ends to the start of the frame.
+  std::uint32_t line_phase = 0;
 
   // What the processor notices of its writes to the TIA.
   Clock frame_start = 0;
@@ -124,6 +133,7 @@ struct Threaded {
   Stop run() noexcept {
     stop = Stop::kNot;
     kept.fill(kUnkept);
+    line_phase = (since(0, frame_start) + 2) / 3;
     resume(*this);
 #ifndef FASTRL_TAIL_CALLS
     while (stop == Stop::kNot) {
@@ -134,9 +144,12 @@ struct Threaded {
   }
 
  private:
+  friend Translator<Host>;
+
   using Handler = void (*)(Threaded&, const Instruction*, std::uint32_t, std::uint32_t,
                            std::uint32_t, std::uint32_t) noexcept;
-  static constexpr std::size_t kNumHandlers = 256 * (static_cast<std::size_t>(Place::kUnknown) + 1);
+  static constexpr std::size_t kNumHandlers =
+      256 * (static_cast<std::size_t>(Place::kTranslated) + 1);
 
   /// The registers while a handler runs.
   struct Live {
@@ -248,28 +261,27 @@ struct Threaded {
     if (banks == mapped) return;
     mapped = banks;
     const Code& all = *rom->code;
+    const Translation* translation = rom->translation;
+    const Instruction* instructions =
+        translation != nullptr ? translation->instructions.data() : all.instructions(0);
     plain = all.plain();
     for (std::size_t i = 0; i < code.size(); ++i) {
       const std::size_t segment = i & 3U;
       std::size_t offset = segment * Code::kSliceSize;
-      std::size_t byte = offset;
       switch (all.scheme()) {
         case Scheme::kE0:
-          byte = segment == 3 ? 7 : cart.slices[segment];
-          offset = (byte * 4 + segment) * Code::kSliceSize;
-          byte = offset;
+          offset += (segment == 3 ? 7U : cart.slices[segment]) * std::size_t{Code::kBankSize};
           break;
         case Scheme::kFE:
           offset += i < 4 ? Code::kBankSize : 0;
-          byte = offset;
           break;
         default:
           offset += std::size_t{cart.bank} * Code::kBankSize;
-          byte = offset;
           break;
       }
-      code[i] = all.instructions(offset);
-      bytes[i] = all.bytes(byte);
+      code[i] = instructions + offset;
+      bytes[i] = all.bytes(offset);
+      if (translation != nullptr) entries[i] = translation->entries.data() + offset;
     }
   }
 
@@ -555,6 +567,17 @@ struct Threaded {
     return resume(t);
   }
 
+  /// Goes on in machine code, in place of the handler of `at`.
+  static void enter(Threaded& t, const Instruction* at, std::uint32_t cycle, std::uint32_t a,
+                    std::uint32_t x, std::uint32_t y) noexcept {
+    const Translation& all = *t.rom->translation;
+    const auto entry = all.entries[static_cast<std::size_t>(at - all.instructions.data())];
+    const auto begin = reinterpret_cast<Handler>(all.address_of({}));
+    const auto where = reinterpret_cast<const Instruction*>(all.address_of(entry));
+    const std::uint32_t counted = cycle - static_cast<std::uint32_t>(entry.ahead);
+    FASTRL_TAIL_CALL return begin(t, where, counted, a, x, y);
+  }
+
   /// A jump to a place in the cartridge.
   static void jump(Threaded& t, int pc, std::uint32_t cycle, std::uint32_t a, std::uint32_t x,
                    std::uint32_t y) noexcept {
@@ -562,7 +585,7 @@ struct Threaded {
       t.stop = Stop::kGaveUp;
       return;
     }
-    t.page = static_cast<std::uint16_t>(pc & 0xF000);
+    t.page = static_cast<std::uint32_t>(pc & 0xF000);
     return go(t, t.code[segment_of(pc)] + (pc & 0x3FF), cycle, a, x, y);
   }
 
@@ -571,11 +594,20 @@ struct Threaded {
   static void handle(Threaded& t, const Instruction* at, std::uint32_t cycle, std::uint32_t a,
                      std::uint32_t x, std::uint32_t y) noexcept;
 
+  template <std::size_t kHandler>
+  static constexpr Handler handler() {
+    constexpr auto kPlace = static_cast<Place>(kHandler >> 8U);
+    if constexpr (kPlace == Place::kTranslated) {
+      return &enter;
+    } else if constexpr (is_decoded(kPlace, kHandler & 0xFFU)) {
+      return &handle<kHandler>;
+    } else {
+      return &handle<handler_of(Place::kUnknown, 0)>;
+    }
+  }
   template <std::size_t... kHandler>
   static constexpr std::array<Handler, kNumHandlers> all(std::index_sequence<kHandler...>) {
-    return {&handle < is_decoded(static_cast<Place>(kHandler >> 8U), kHandler & 0xFFU)
-                ? kHandler
-                : handler_of(Place::kUnknown, 0) > ...};
+    return {handler<kHandler>()...};
   }
 
   static const std::array<Handler, kNumHandlers> kHandlers;
@@ -643,7 +675,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       if (address::is_ram(operand)) [[unlikely]] {
         const Instruction* next = cycle < kDeadline ? t.code_in_ram(operand) : nullptr;
         if (next == nullptr) return plainly();
-        t.page = static_cast<std::uint16_t>(operand & 0xF000);
+        t.page = static_cast<std::uint32_t>(operand & 0xF000);
         return go(t, next, cycle, r.a, r.x, r.y);
       }
       return jump(t, operand, cycle, r.a, r.x, r.y);
