@@ -12,6 +12,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "envs/atari/cart.h"
@@ -567,11 +568,65 @@ struct Threaded {
     return resume(t);
   }
 
+  /// Of a translated instruction: its number.
+  [[nodiscard]] std::size_t index_of(const Instruction* at) const noexcept {
+    return static_cast<std::size_t>(at - rom->translation->instructions.data());
+  }
+
+  // A loop of two instructions: a read of the timer, and a branch back to it.
+  struct TimerLoop {
+    int least;  ///< It goes on as long as INTIM reads as that or more
+    int most;   ///< and that or less.
+  };
+
+  /// The loop at `at`, if it is one that goes on until the timer says something.
+  static std::optional<TimerLoop> timer_loop(const Instruction* at) noexcept {
+    using enum Operation;
+    const auto operation_of = [](const Instruction& it) {
+      return kOpcodes[it.handler & 0xFFU].operation;
+    };
+    const Operation reads = operation_of(at[0]);
+    const bool loads = reads == LDA || reads == LDX || reads == LDY;
+    if ((at[0].handler >> 8U) != static_cast<unsigned>(Place::kPort) || (at[0].operand & 4) == 0 ||
+        at[3].jump != -3 || !(loads || reads == BIT)) {
+      return std::nullopt;
+    }
+    const bool is_intim = (at[0].operand & 1) == 0;  // INSTAT reads as 0 until it runs out.
+    switch (operation_of(at[3])) {
+      case BPL:
+        return TimerLoop{0, is_intim ? 0x7F : 0xFF};
+      case BMI:
+        if (is_intim) return TimerLoop{0x80, 0xFF};
+        return std::nullopt;
+      case BNE:
+        if (is_intim && loads) return TimerLoop{1, 0xFF};
+        return std::nullopt;
+      default:
+        return std::nullopt;
+    }
+  }
+
+  /// The handler of `at`, after the turns of its loop that another turn follows: what they leave is
+  /// what that one overwrites.
+  static void wait_for_timer(Threaded& t, const Instruction* at, std::uint32_t cycle,
+                             std::uint32_t a, std::uint32_t x, std::uint32_t y) noexcept {
+    const Instruction& read = *t.rom->code->instructions(t.index_of(at));
+    const auto [least, most] = *timer_loop(&read);
+    const std::uint32_t until_read = kOpcodes[read.handler & 0xFFU].cycles;
+    const std::uint32_t turn = until_read + kOpcodes[at[3].handler & 0xFFU].cycles + at[3].operand;
+    cycle += (t.riot.stays(least, most, cycle + until_read) + turn - 1) / turn * turn;
+    if (cycle >= kDeadline) {
+      t.stop = Stop::kGaveUp;
+      return;
+    }
+    FASTRL_TAIL_CALL return kHandlers[read.handler](t, at, cycle, a, x, y);
+  }
+
   /// Goes on in machine code, in place of the handler of `at`.
   static void enter(Threaded& t, const Instruction* at, std::uint32_t cycle, std::uint32_t a,
                     std::uint32_t x, std::uint32_t y) noexcept {
     const Translation& all = *t.rom->translation;
-    const auto entry = all.entries[static_cast<std::size_t>(at - all.instructions.data())];
+    const auto entry = all.entries[t.index_of(at)];
     const auto begin = reinterpret_cast<Handler>(all.address_of({}));
     const auto where = reinterpret_cast<const Instruction*>(all.address_of(entry));
     const std::uint32_t counted = cycle - static_cast<std::uint32_t>(entry.ahead);

@@ -294,22 +294,32 @@ class Translator {
   /// Leaves to the handler of instruction i, which has changed nothing yet, if the condition holds.
   void leave_if(If condition) { exits_.push_back({asm_.jump(condition), i_, ahead_}); }
   void leave() { exits_.push_back({asm_.jump(), i_, ahead_}); }
+  void leave_to_wait() { exits_.push_back({asm_.jump(), i_, ahead_, true}); }
+  /// kCycle is less than nothing where the code is further ahead than the frame is old.
   void give_up_if_late() {
     asm_.alu(Width::k32, Alu::kCmp, kCycle,
              static_cast<std::int32_t>(Processor::kDeadline) - ahead_);
-    give_ups_.push_back(asm_.jump(If::kNotBelow));
+    give_ups_.push_back(asm_.jump(If::kNotLess));
   }
 
   void emit_exits() {
-    const std::size_t to_handler = asm_.here();  // kFree: the number of the instruction
-    asm_.store32(Field::nz, kNz);
-    asm_.store8(Field::carry, kCarry);
-    asm_.mov_address(kAt, code_.instructions(0));
-    asm_.load16(Reg::k10, {kAt, offsetof(Instruction, handler), kFree, 3});
-    asm_.mov_address(kAt, made_.instructions.data());
-    asm_.lea(kAt, {kAt, 0, kFree, 3}, Width::k64);
-    asm_.mov_address(Reg::k11, Processor::kHandlers.data());
-    asm_.jump_to(Mem{Reg::k11, 0, Reg::k10, 3});
+    // kFree: the number of the instruction.
+    const auto begin = [&] {
+      const std::size_t here = asm_.here();
+      asm_.store32(Field::nz, kNz);
+      asm_.store8(Field::carry, kCarry);
+      asm_.mov_address(kAt, code_.instructions(0));
+      asm_.load16(Reg::k10, {kAt, offsetof(Instruction, handler), kFree, 3});
+      asm_.mov_address(kAt, made_.instructions.data());
+      asm_.lea(kAt, {kAt, 0, kFree, 3}, Width::k64);
+      return here;
+    };
+    const std::size_t to_handler = begin();
+    asm_.mov_address(kFree, Processor::kHandlers.data());
+    asm_.jump_to(Mem{kFree, 0, Reg::k10, 3});
+    const std::size_t to_wait = begin();
+    asm_.mov_address(kFree, reinterpret_cast<const void*>(&Processor::wait_for_timer));
+    asm_.jump_to(kFree);
 
     std::size_t last = code_.size();
     std::size_t exit = 0;
@@ -319,7 +329,7 @@ class Translator {
         exit = asm_.here();
         count(each.ahead);
         asm_.mov(kFree, static_cast<std::uint32_t>(each.i));
-        asm_.aim(asm_.jump(), to_handler);
+        asm_.aim(asm_.jump(), each.waits ? to_wait : to_handler);
       }
       asm_.aim(each.jump, exit);
     }
@@ -375,6 +385,12 @@ class Translator {
     }
     made_.instructions[i].handler = handler_of(Place::kTranslated, it.handler & 0xFFU);
     const std::size_t next = i + static_cast<std::size_t>(length_of(form));
+    if (Processor::timer_loop(&it)) {
+      leave_to_wait();
+      waiting_.push_back(next);
+      return std::nullopt;
+    }
+    if (counts_down(&it)) return emit_countdown(&it);
     switch (form) {
       case Form::kRelative:
         return emit_branch(it, next);
@@ -437,6 +453,41 @@ class Translator {
     ahead_ -= it.operand;
     waiting_.push_back(target);
     return next;
+  }
+
+  /// Whether this is the loop DEX or DEY, then BNE or BPL back to it.
+  static bool counts_down(const Instruction* it) {
+    using enum Operation;
+    const Operation counts = opcode_of(it[0]).operation;
+    if ((counts != DEX && counts != DEY) || it[1].jump != -1) return false;
+    const Operation branch = opcode_of(it[1]).operation;
+    return branch == BNE || branch == BPL;
+  }
+
+  /// All turns at once. The last one takes no branch.
+  std::optional<std::size_t> emit_countdown(const Instruction* it) {
+    const Reg counter = opcode_of(it[0]).operation == Operation::DEX ? kX : kY;
+    const int turn = opcode_of(it[0]).cycles + opcode_of(it[1]).cycles;
+    // kFree: the turns before the last.
+    if (opcode_of(it[1]).operation == Operation::BNE) {
+      asm_.dec8(counter);
+      asm_.mov(kFree, counter);
+      asm_.mov(counter, 0U);
+    } else {
+      asm_.mov(kFree, 0U);
+      asm_.dec8(counter);
+      const Jump done = asm_.skip(If::kNegative);
+      asm_.lea(kFree, {counter, 1});
+      asm_.mov(counter, 0xFFU);
+      asm_.aim_here(done);
+    }
+    asm_.mul(Width::k32, kFree, kFree, turn + it[1].operand);
+    asm_.alu(Width::k32, Alu::kAdd, kCycle, kFree);
+    ahead_ += turn;
+    give_up_if_late();
+    live_ = live_after(i_ + 1);
+    keep_nz(counter);
+    return i_ + 3;
   }
 
   std::optional<std::size_t> emit_jump(const Instruction& it) {
@@ -515,24 +566,29 @@ class Translator {
     asm_.mov(kFree2, kFree);
     asm_.alu(Width::k32, Alu::kAnd, kFree2, 0xF000);
     asm_.store32(Field::page, kFree2);
-    // As Threaded::segment_of: bits 10, 11 and, for FE, 13.
-    asm_.mov(kFree2, kFree);
-    asm_.shift(Width::k32, Shift::kShr, kFree2, 10);
-    asm_.alu(Width::k32, Alu::kAnd, kFree2, 3);
-    if (code_.scheme() == Scheme::kFE) {
-      asm_.bit_test(kFree, 13);
-      const Jump clear = asm_.skip(If::kNotBelow);
-      asm_.alu(Width::k32, Alu::kOr, kFree2, 4);
-      asm_.aim_here(clear);
-    }
-    asm_.load64(kFree2, part_of(Field::entries, kFree2, 3));
-    asm_.alu(Width::k32, Alu::kAnd, kFree, 0x3FF);
+    find_slice(Field::entries);
     asm_.lea(kFree2, {kFree2, 0, kFree, 3}, Width::k64);
     asm_.alu(Width::k32, Alu::kSub, kCycle, Mem{kFree2, offsetof(Translation::Entry, ahead)});
     asm_.load32(kFree, {kFree2, offsetof(Translation::Entry, offset)});
     asm_.lea_code(kFree2, 0);
     asm_.lea(kFree, {kFree, 0, kFree2}, Width::k64);
     asm_.jump_to(kFree);
+  }
+
+  /// kFree2 = what an array has for the segment of the address in kFree, as Threaded::segment_of
+  /// numbers them; kFree = the address in the segment.
+  void find_slice(Mem array) {
+    asm_.mov(kFree2, kFree);
+    asm_.shift(Width::k32, Shift::kShr, kFree2, 10);
+    asm_.alu(Width::k32, Alu::kAnd, kFree2, 3);
+    if (code_.scheme() == Scheme::kFE) {  // Elsewhere both halves of the array are the same.
+      asm_.bit_test(kFree, 13);
+      const Jump clear = asm_.skip(If::kNotBelow);
+      asm_.alu(Width::k32, Alu::kOr, kFree2, 4);
+      asm_.aim_here(clear);
+    }
+    asm_.load64(kFree2, part_of(array, kFree2, 3));
+    asm_.alu(Width::k32, Alu::kAnd, kFree, 0x3FF);
   }
 
   // ---- all other instructions -------------------------------------------------------------------
@@ -656,8 +712,7 @@ class Translator {
     }
   }
 
-  /// An access to memory, whose place is known only now. The cartridge can be read as well, where
-  /// only banks of 4 KB are switched.
+  /// An access to memory or, if it reads, to the cartridge: where is known only now.
   bool emit_indexed(Operation operation, Form form, int operand) {
     const bool reads = access_of(operation) == Access::kRead;
     switch (form) {
@@ -671,37 +726,51 @@ class Translator {
         return true;
       case Form::kAbsoluteX:
       case Form::kAbsoluteY: {
-        if (address::is_cart(operand)) return false;
+        if (address::is_cart(operand) && !reads) return false;
         const Reg index = form == Form::kAbsoluteX ? kX : kY;
         asm_.lea(kFree2, {index, operand});
+        if (address::is_cart(operand)) {
+          leave_unless_cart(kFree2);
+          emit_read(operation, find_in_cart(index));
+          return true;
+        }
         leave_unless_ram(kFree2);
         asm_.load8(kFree2, kFree2);
         if (reads) count_crossing(index);
         use(operation, ram(kFree2));
         return true;
       }
-      case Form::kIndirectY:
+      case Form::kIndirectY: {
         asm_.load16(kFree2, ram(operand));
         asm_.alu(Width::k32, Alu::kAdd, kFree2, kY);
-        if (reads && code_.scheme() != Scheme::kE0 && code_.scheme() != Scheme::kFE) {
-          emit_read_pointed(operation);
-        } else {
+        if (!reads) {
           leave_unless_ram(kFree2);
           asm_.load8(kFree2, kFree2);
-          if (reads) count_crossing(kY);
-          use(operation, ram(kFree2));
+          asm_.store8(ram(kFree2), kA);
+          return true;
         }
+        asm_.test32(kFree2, 0x1000);
+        const Jump elsewhere = asm_.skip(If::kEqual);
+        const Mem byte = find_in_cart(kY);
+        const Jump found = asm_.skip();
+        asm_.aim_here(elsewhere);
+        leave_unless_ram(kFree2);
+        count_crossing(kY);
+        asm_.load8(kFree, kFree2);
+        asm_.lea(byte.base, ram(0), Width::k64);
+        asm_.alu(Width::k32, Alu::kSub, byte.index, 0x80);
+        asm_.aim_here(found);
+        emit_read(operation, byte);
         return true;
+      }
       default:
         return false;
     }
   }
 
-  /// Reads at kFree2, which is a pointer plus Y.
-  void emit_read_pointed(Operation operation) {
+  /// kFree2, a sum with the index, is an address in the cartridge. Returns where its byte is.
+  Mem find_in_cart(Reg index) {
     const PlainRange plain = code_.plain();
-    asm_.test32(kFree2, 0x1000);
-    const Jump elsewhere = asm_.skip(If::kEqual);
     asm_.mov(kFree, kFree2);
     asm_.alu(Width::k32, Alu::kAnd, kFree, 0xFFF);
     if (plain.first != 0 || plain.end != Code::kBankSize) {
@@ -709,18 +778,15 @@ class Translator {
       asm_.alu(Width::k32, Alu::kCmp, kFree, plain.end - plain.first);
       leave_if(If::kNotBelow);
     }
-    count_crossing(kY);
-    asm_.mov_address(
-        kFree2, code_.bytes(i_ - (i_ % Code::kBankSize) + static_cast<std::size_t>(plain.first)));
-    const Jump read = asm_.skip();
-    asm_.aim_here(elsewhere);
-    leave_unless_ram(kFree2);
-    count_crossing(kY);
-    asm_.load8(kFree, kFree2);
-    asm_.lea(kFree2, ram(0x80), Width::k64);
-    asm_.alu(Width::k32, Alu::kSub, kFree, 0x80);
-    asm_.aim_here(read);
-    emit_read(operation, Mem{kFree2, 0, kFree});
+    count_crossing(index);
+    if (code_.scheme() == Scheme::kE0 || code_.scheme() == Scheme::kFE) {
+      asm_.mov(kFree, kFree2);
+      find_slice(Field::bytes);
+    } else {
+      const std::size_t bank = i_ - (i_ % Code::kBankSize);
+      asm_.mov_address(kFree2, code_.bytes(bank + static_cast<std::size_t>(plain.first)));
+    }
+    return {kFree2, 0, kFree};
   }
 
   void leave_unless_ram(Reg address) {
@@ -1037,6 +1103,7 @@ class Translator {
     Jump jump;
     std::size_t i;
     std::int32_t ahead;
+    bool waits = false;  ///< To Threaded::wait_for_timer.
   };
 
   const Code& code_;

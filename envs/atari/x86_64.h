@@ -30,7 +30,7 @@ concept RegOrMem = std::same_as<T, Reg> || std::same_as<T, Mem>;
 /// As the processor numbers them.
 enum class Alu : std::uint8_t { kAdd, kOr, kAdc, kSbb, kAnd, kSub, kXor, kCmp };
 enum class Shift : std::uint8_t { kRol, kRor, kRcl, kRcr, kShl, kShr };
-/// Conditions, likewise; an odd one is the opposite of the one before.
+/// Conditions, likewise.
 enum class If : std::uint8_t {
   kOverflow,
   kNoOverflow,
@@ -41,7 +41,8 @@ enum class If : std::uint8_t {
   kNotAbove,
   kAbove,
   kNegative,
-  kNotNegative
+  kNotNegative,
+  kNotLess = 13,  ///< Signed.
 };
 
 enum class Width : std::uint8_t { k8, k16, k32, k64 };
