@@ -153,9 +153,9 @@ def lag_rewards(rewards: numpy.ndarray, terminated: numpy.ndarray, truncated: nu
     """
     Fills targets (M, H) float32 and known (M, H) bool; see fastrl.ops.lag_rewards.
     """
-def make_atari(config: PoolConfig, cartridges: collections.abc.Sequence[tuple[str, bytes]], action_set: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], options: dict[str, typing.Any]) -> Pool:
+def make_atari(config: PoolConfig, cartridges: collections.abc.Sequence[tuple[str, bytes]], action_set: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex], options: dict[str, typing.Any], translate: bool = True) -> Pool:
     """
-    A pool whose environment i plays cartridge i % len(cartridges): (name, image). The images must be those of the games' md5. `action_set`: what action i does.
+    A pool whose environment i plays cartridge i % len(cartridges): (name, image). The images must be those of the games' md5. `action_set`: what action i does. `translate`: run the cartridges as machine code; with FASTRL_VERIFY=1 in the environment the plain console runs beside each and their first difference raises RuntimeError.
     """
 def register_games(add: typing.Any) -> None:
     """

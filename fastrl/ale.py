@@ -449,7 +449,7 @@ def _write(targets: dict[str, Array], **results: Array) -> dict[str, Array]:
 def _options(options: Mapping[str, Any]) -> AleOptions:
     given = dict(options)
     only_native = {"mode": None, "difficulty": None, "obs_type": "screen"}
-    only_native |= {"rom_path": None, "render_mode": None}
+    only_native |= {"rom_path": None, "render_mode": None, "translate": "on"}
     for name, default in only_native.items():
         if given.pop(name, default) != default:
             raise ValueError(

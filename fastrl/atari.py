@@ -116,6 +116,9 @@ class AtariOptions(AleOptions):
     """For `gymnasium.make_vec`; it changes nothing: `render` always works."""
     rom_path: str | Path | None = None
     """An image of the game's ROM; None: the one that ale-py ships."""
+    translate: Literal["on", "off"] = "on"
+    """on: ROMs become machine code (x86-64 Linux); off: an interpreter runs them. Only the speed
+    depends on it."""
 
     def __post_init__(self) -> None:
         """Refuses values that no game has.
@@ -127,6 +130,8 @@ class AtariOptions(AleOptions):
             raise ValueError(f"obs_type must be 'screen' or 'ram', got {self.obs_type!r}")
         if self.render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode must be None or 'rgb_array', got {self.render_mode!r}")
+        if self.translate not in ("on", "off"):
+            raise ValueError(f"translate must be 'on' or 'off', got {self.translate!r}")
         if self.stack_num == 0:
             object.__setattr__(self, "stack_num", 1 if self.obs_type == "ram" else 4)
         AleOptions.__post_init__(self)
@@ -199,7 +204,7 @@ def make_atari(ids: Sequence[str], config: _core.PoolConfig, **options: Any) -> 
         passed[name] = -1 if value is None else value
     passed["ram"] = chosen.obs_type == "ram"
     cartridges = [(game.name, images[game.name]) for game in games]
-    core = _core.make_atari(config, cartridges, actions, passed)
+    core = _core.make_atari(config, cartridges, actions, passed, chosen.translate == "on")
     return EnvPool(
         core,
         ids=ids,

@@ -19,6 +19,7 @@
 #include "csrc/bindings/register.h"
 #include "csrc/pool/pool.h"
 #include "envs/atari/atari_env.h"
+#include "envs/atari/verified.h"
 
 namespace fastrl {
 namespace {
@@ -94,11 +95,31 @@ AtariEnvOptions read_options(OptionReader& reader) {
   return o;
 }
 
+/// Whether FASTRL_VERIFY asks for the plain console beside the fast one.
+bool verifies() {
+  const char* given = std::getenv("FASTRL_VERIFY");
+  const std::string_view value = given == nullptr ? "" : given;
+  if (value != "" && value != "0" && value != "1") {
+    throw std::invalid_argument("FASTRL_VERIFY='" + std::string(value) + "': allowed is 0 or 1");
+  }
+  return value == "1";
+}
+
+template <typename Game>
+std::unique_ptr<AnyPool> make_pool(PoolConfig config, const AtariEnvOptions& options,
+                                   std::vector<int> action_set, std::vector<Cartridge> cartridges) {
+  return std::make_unique<Pool<Game>>(
+      std::move(config),
+      typename Game::Shared(options, std::move(action_set), std::move(cartridges)));
+}
+
 std::unique_ptr<AnyPool> make_atari(
     PoolConfig config, const std::vector<std::pair<std::string, py::bytes>>& cartridges,
-    const std::vector<int>& action_set, const py::typing::Dict<py::str, py::object>& options) {
+    const std::vector<int>& action_set, const py::typing::Dict<py::str, py::object>& options,
+    bool translate) {
   OptionReader reader(config.id, options);
-  const AtariEnvOptions chosen = read_options(reader);
+  AtariEnvOptions chosen = read_options(reader);
+  chosen.translate = translate;
   reader.finish();
   config.identity = reader.identity() + " actions=";
   for (const int action : action_set) {
@@ -119,9 +140,12 @@ std::unique_ptr<AnyPool> make_atari(
     inserted.push_back(
         {.game = static_cast<Game>(facts - kGames.begin()), .image = {view.begin(), view.end()}});
   }
+  const bool verified = verifies();
   const py::gil_scoped_release released;
-  return std::make_unique<Pool<AtariEnv<FastAtari>>>(
-      std::move(config), AtariShared<FastAtari>(chosen, action_set, std::move(inserted)));
+  return verified ? make_pool<VerifiedAtariEnv>(std::move(config), chosen, action_set,
+                                                std::move(inserted))
+                  : make_pool<AtariEnv<FastAtari>>(std::move(config), chosen, action_set,
+                                                   std::move(inserted));
 }
 
 }  // namespace
@@ -137,9 +161,11 @@ void bind_atari(py::module_& m) {
       .def_readonly("difficulties", &AtariGame::difficulties);
   m.def("atari_games", &atari_games, "Every game that the native console plays.");
   m.def("make_atari", &make_atari, py::arg("config"), py::arg("cartridges"), py::arg("action_set"),
-        py::arg("options"),
+        py::arg("options"), py::arg("translate") = true,
         "A pool whose environment i plays cartridge i % len(cartridges): (name, image). The images "
-        "must be those of the games' md5. `action_set`: what action i does.");
+        "must be those of the games' md5. `action_set`: what action i does. "
+        "`translate`: run the cartridges as machine code; with FASTRL_VERIFY=1 in the environment "
+        "the plain console runs beside each and their first difference raises RuntimeError.");
 }
 
 }  // namespace fastrl

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,6 +25,7 @@
 #include "envs/atari/image.h"
 #include "envs/atari/mt19937.h"
 #include "envs/atari/rom.h"
+#include "envs/atari/translate.h"
 
 namespace fastrl::envs::atari {
 
@@ -47,6 +49,8 @@ struct AtariEnvOptions {
   int mode = kDefault;
   int difficulty = kDefault;
   bool ram = false;  ///< An observation is the console's memory instead of its screen.
+  /// Cartridges become machine code where that is possible; it changes nothing but the speed.
+  bool translate = true;
 
   static constexpr int kDefault = -1;
 };
@@ -66,7 +70,8 @@ class AtariShared {
     Game game;
     std::vector<std::uint8_t> image;
     std::unique_ptr<const Code> code;
-    Rom rom;  ///< Points to image and code.
+    std::unique_ptr<const Translation> translation;
+    Rom rom;  ///< Points to image, code and translation.
     const Palette* palette;
     int height;  ///< Lines on the screen.
     Resize resize;
@@ -173,7 +178,14 @@ class AtariShared {
     check("mode", options_.mode, facts.modes, name);
     check("difficulty", options_.difficulty, facts.difficulties, name);
     auto code = std::make_unique<const Code>(cartridge.image, facts.properties.scheme);
-    const Rom rom{.image = cartridge.image, .properties = facts.properties, .code = code.get()};
+    std::unique_ptr<const Translation> translation;
+    if constexpr (std::derived_from<decltype(Machine::console), FastConsole>) {
+      if (options_.translate) translation = translate<FastConsole>(*code);
+    }
+    const Rom rom{.image = cartridge.image,
+                  .properties = facts.properties,
+                  .code = code.get(),
+                  .translation = translation.get()};
     const auto probe = std::make_unique<Machine>();
     probe->console.power_on(rom);
     const bool pal = probe->console.tia.pal;
@@ -190,6 +202,7 @@ class AtariShared {
     return {.game = cartridge.game,
             .image = std::move(cartridge.image),
             .code = std::move(code),
+            .translation = std::move(translation),
             .rom = rom,
             .palette = pal ? &kPalPalette : &kNtscPalette,
             .height = height,
@@ -323,12 +336,14 @@ class AtariEnv {
     recolour(RgbRow(*title(lent).palette), screen(lent), rgb.data());
   }
 
- private:
-  static constexpr int kFire = 1;
-
+ protected:
+  [[nodiscard]] const Machine& machine() const noexcept { return machine_; }
   [[nodiscard]] const typename Shared::Title& title(const Lent<Shared>& lent) const noexcept {
     return lent.shared.titles()[kind_];
   }
+
+ private:
+  static constexpr int kFire = 1;
 
   void load(const Lent<Shared>& lent) noexcept {
     const AtariEnvOptions& options = lent.shared.options();

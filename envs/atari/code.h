@@ -18,17 +18,18 @@ namespace fastrl::envs::atari {
 
 /// What an instruction's address turned out to be.
 enum class Place : std::uint8_t {
-  kAny,     ///< There is none, or it is known only when the instruction runs.
-  kRam,     ///< The console's memory.
-  kRom,     ///< Bytes of the cartridge that nothing happens to.
-  kTable,   ///< Indexed, and with any index such bytes.
-  kTia,     ///< A register of the TIA.
-  kKept,    ///< A register of the TIA that a second write of the same value does not change.
-  kWait,    ///< WSYNC.
-  kGrp0,    ///< GRP0, and
-  kGrp1,    ///< GRP1, which copy each other.
-  kPort,    ///< Timer and ports of the RIOT.
-  kUnknown  ///< To be run by the plain processor.
+  kAny,         ///< There is none, or it is known only when the instruction runs.
+  kRam,         ///< The console's memory.
+  kRom,         ///< Bytes of the cartridge that nothing happens to.
+  kTable,       ///< Indexed, and with any index such bytes.
+  kTia,         ///< A register of the TIA.
+  kKept,        ///< A register of the TIA that a second write of the same value does not change.
+  kWait,        ///< WSYNC.
+  kGrp0,        ///< GRP0, and
+  kGrp1,        ///< GRP1, which copy each other.
+  kPort,        ///< Timer and ports of the RIOT.
+  kUnknown,     ///< To be run by the plain processor.
+  kTranslated,  ///< To be run by machine code (translate.h).
 };
 
 /// One instruction, wherever it starts.
@@ -126,6 +127,7 @@ constexpr bool is_decoded(Place place, std::uint8_t code) noexcept {
     case Place::kPort:
       return opcode.form == Form::kAbsolute && access != Access::kModify;
     case Place::kUnknown:
+    case Place::kTranslated:
       return false;
   }
   return false;
@@ -261,6 +263,7 @@ class Code {
 
   [[nodiscard]] Scheme scheme() const noexcept { return scheme_; }
   [[nodiscard]] PlainRange plain() const noexcept { return plain_; }
+  [[nodiscard]] std::size_t size() const noexcept { return instructions_.size(); }
   /// `offset` in the sequence of banks; for E0 of slice 0 in segments 0, 1, 2, 3, slice 1 ...
   [[nodiscard]] const Instruction* instructions(std::size_t offset) const noexcept {
     return instructions_.data() + offset;

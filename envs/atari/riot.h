@@ -58,6 +58,13 @@ struct Riot {
     }
   }
 
+  /// Cycles from this one on in which INTIM, counting down, reads as `most` to `least`.
+  [[nodiscard]] std::uint32_t stays(int least, int most, std::uint32_t cycle) const noexcept {
+    const std::int32_t left = remaining(cycle);
+    if (left < least || left > most) return 0;
+    return (static_cast<std::uint32_t>(timer - least) << shift) - elapsed(cycle);
+  }
+
   void write(int address, std::uint8_t value, std::uint32_t cycle) noexcept {
     if ((address & 7) == 1) {
       swacnt = value;

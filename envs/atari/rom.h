@@ -55,12 +55,14 @@ constexpr bool is_port(int a) noexcept { return (a & 0x1280) == 0x0280; }
 }  // namespace address
 
 class Code;
+struct Translation;
 
 struct Rom {
   std::span<const std::uint8_t> image;  ///< At least size_of(properties.scheme) bytes.
   Properties properties;
   const Code* code =
       nullptr;  ///< Of this image; without it every console is as slow as the plain one.
+  const Translation* translation = nullptr;  ///< Of the code; without it an interpreter runs it.
 };
 
 }  // namespace fastrl::envs::atari

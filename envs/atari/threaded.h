@@ -12,6 +12,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "envs/atari/beam.h"
@@ -22,6 +23,7 @@
 #include "envs/atari/riot.h"
 #include "envs/atari/rom.h"
 #include "envs/atari/tia.h"
+#include "envs/atari/translation.h"
 
 // The jump from handler to handler must not grow the stack. Compilers that are known to make it a
 // jump (setup.py: gcc at -O3) or that promise to (clang) do so; elsewhere a loop calls the
@@ -29,7 +31,7 @@
 #if defined(__clang__)
 #define FASTRL_TAIL_CALL [[clang::musttail]]
 #define FASTRL_TAIL_CALLS 1
-#elif defined(FASTRL_TAIL_CALLS)
+#else
 #define FASTRL_TAIL_CALL
 #endif
 
@@ -37,6 +39,9 @@ namespace fastrl::envs::atari {
 
 /// Why the processor stopped.
 enum class Stop : std::uint8_t { kNot, kFrameEnd, kGaveUp };
+
+template <typename Host>
+class Translator;
 
 /// A working copy of what the processor sees, for the run of one frame.
 ///
@@ -49,6 +54,7 @@ struct Threaded {
   /// Accesses after which a read gives up. Between two writes of handlers are three cycles or more.
   static constexpr std::size_t kMaxReads = 8192;
   static constexpr std::uint16_t kUnkept = 0x100;
+  static constexpr std::uint32_t kLineCycles = Tia::kLineClocks / 3;
   static constexpr std::size_t kMaxAccesses = kMaxReads + kDeadline / 3 + 4096;
 
   Riot riot;
@@ -61,7 +67,7 @@ struct Threaded {
   std::uint8_t bus = 0;
   std::uint8_t swcha = 0xFF;
   std::uint8_t swchb = 0xFF;
-  std::uint16_t page = 0;  ///< The upper four bits of PC.
+  std::uint32_t page = 0;  ///< The upper four bits of PC.
   Stop stop = Stop::kNot;
   bool last_was_read = true;
   PlainRange plain;
@@ -69,12 +75,16 @@ struct Threaded {
   // By bits 10, 11 and 13 of an address.
   std::array<const Instruction*, 8> code{};
   std::array<const std::uint8_t*, 8> bytes{};
+  std::array<const Translation::Entry*, 8> entries{};
   std::uint32_t mapped = ~0U;           ///< The banks that these are for.
   std::array<Instruction, 4> in_ram{};  ///< An instruction read from memory, and what follows.
   std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read,
   std::array<Instruction, 128> ram_code{};     ///< and what they are.
   Host* host = nullptr;
   const Rom* rom = nullptr;
+
+  /// Cycles from a time at which WSYNC ends to the start of the frame.
+  std::uint32_t line_phase = 0;
 
   // What the processor notices of its writes to the TIA.
   Clock frame_start = 0;
@@ -106,6 +116,7 @@ struct Threaded {
   Stop run() noexcept {
     stop = Stop::kNot;
     kept.fill(kUnkept);
+    line_phase = (since(0, frame_start) + 2) / 3;
     resume(*this);
 #ifndef FASTRL_TAIL_CALLS
     while (stop == Stop::kNot) {
@@ -116,9 +127,12 @@ struct Threaded {
   }
 
  private:
+  friend Translator<Host>;
+
   using Handler = void (*)(Threaded&, const Instruction*, std::uint32_t, std::uint32_t,
                            std::uint32_t, std::uint32_t) noexcept;
-  static constexpr std::size_t kNumHandlers = 256 * (static_cast<std::size_t>(Place::kUnknown) + 1);
+  static constexpr std::size_t kNumHandlers =
+      256 * (static_cast<std::size_t>(Place::kTranslated) + 1);
 
   /// The registers while a handler runs.
   struct Live {
@@ -230,28 +244,27 @@ struct Threaded {
     if (banks == mapped) return;
     mapped = banks;
     const Code& all = *rom->code;
+    const Translation* translation = rom->translation;
+    const Instruction* instructions =
+        translation != nullptr ? translation->instructions.data() : all.instructions(0);
     plain = all.plain();
     for (std::size_t i = 0; i < code.size(); ++i) {
       const std::size_t segment = i & 3U;
       std::size_t offset = segment * Code::kSliceSize;
-      std::size_t byte = offset;
       switch (all.scheme()) {
         case Scheme::kE0:
-          byte = segment == 3 ? 7 : cart.slices[segment];
-          offset = (byte * 4 + segment) * Code::kSliceSize;
-          byte = offset;
+          offset += (segment == 3 ? 7U : cart.slices[segment]) * std::size_t{Code::kBankSize};
           break;
         case Scheme::kFE:
           offset += i < 4 ? Code::kBankSize : 0;
-          byte = offset;
           break;
         default:
           offset += std::size_t{cart.bank} * Code::kBankSize;
-          byte = offset;
           break;
       }
-      code[i] = all.instructions(offset);
-      bytes[i] = all.bytes(byte);
+      code[i] = instructions + offset;
+      bytes[i] = all.bytes(offset);
+      if (translation != nullptr) entries[i] = translation->entries.data() + offset;
     }
   }
 
@@ -537,6 +550,71 @@ struct Threaded {
     return resume(t);
   }
 
+  /// Of a translated instruction: its number.
+  [[nodiscard]] std::size_t index_of(const Instruction* at) const noexcept {
+    return static_cast<std::size_t>(at - rom->translation->instructions.data());
+  }
+
+  // A loop of two instructions: a read of the timer, and a branch back to it.
+  struct TimerLoop {
+    int least;  ///< It goes on as long as INTIM reads as that or more
+    int most;   ///< and that or less.
+  };
+
+  /// The loop at `at`, if it is one that goes on until the timer says something.
+  static std::optional<TimerLoop> timer_loop(const Instruction* at) noexcept {
+    using enum Operation;
+    const auto operation_of = [](const Instruction& it) {
+      return kOpcodes[it.handler & 0xFFU].operation;
+    };
+    const Operation reads = operation_of(at[0]);
+    const bool loads = reads == LDA || reads == LDX || reads == LDY;
+    if ((at[0].handler >> 8U) != static_cast<unsigned>(Place::kPort) || (at[0].operand & 4) == 0 ||
+        at[3].jump != -3 || !(loads || reads == BIT)) {
+      return std::nullopt;
+    }
+    const bool is_intim = (at[0].operand & 1) == 0;  // INSTAT reads as 0 until it runs out.
+    switch (operation_of(at[3])) {
+      case BPL:
+        return TimerLoop{0, is_intim ? 0x7F : 0xFF};
+      case BMI:
+        if (is_intim) return TimerLoop{0x80, 0xFF};
+        return std::nullopt;
+      case BNE:
+        if (is_intim && loads) return TimerLoop{1, 0xFF};
+        return std::nullopt;
+      default:
+        return std::nullopt;
+    }
+  }
+
+  /// The handler of `at`, after the turns of its loop that another turn follows: what they leave is
+  /// what that one overwrites.
+  static void wait_for_timer(Threaded& t, const Instruction* at, std::uint32_t cycle,
+                             std::uint32_t a, std::uint32_t x, std::uint32_t y) noexcept {
+    const Instruction& read = *t.rom->code->instructions(t.index_of(at));
+    const auto [least, most] = *timer_loop(&read);
+    const std::uint32_t until_read = kOpcodes[read.handler & 0xFFU].cycles;
+    const std::uint32_t turn = until_read + kOpcodes[at[3].handler & 0xFFU].cycles + at[3].operand;
+    cycle += (t.riot.stays(least, most, cycle + until_read) + turn - 1) / turn * turn;
+    if (cycle >= kDeadline) {
+      t.stop = Stop::kGaveUp;
+      return;
+    }
+    FASTRL_TAIL_CALL return kHandlers[read.handler](t, at, cycle, a, x, y);
+  }
+
+  /// Goes on in machine code, in place of the handler of `at`.
+  static void enter(Threaded& t, const Instruction* at, std::uint32_t cycle, std::uint32_t a,
+                    std::uint32_t x, std::uint32_t y) noexcept {
+    const Translation& all = *t.rom->translation;
+    const auto entry = all.entries[t.index_of(at)];
+    const auto begin = reinterpret_cast<Handler>(all.address_of({}));
+    const auto where = reinterpret_cast<const Instruction*>(all.address_of(entry));
+    const std::uint32_t counted = cycle - static_cast<std::uint32_t>(entry.ahead);
+    FASTRL_TAIL_CALL return begin(t, where, counted, a, x, y);
+  }
+
   /// A jump to a place in the cartridge.
   static void jump(Threaded& t, int pc, std::uint32_t cycle, std::uint32_t a, std::uint32_t x,
                    std::uint32_t y) noexcept {
@@ -544,7 +622,7 @@ struct Threaded {
       t.stop = Stop::kGaveUp;
       return;
     }
-    t.page = static_cast<std::uint16_t>(pc & 0xF000);
+    t.page = static_cast<std::uint32_t>(pc & 0xF000);
     return go(t, t.code[segment_of(pc)] + (pc & 0x3FF), cycle, a, x, y);
   }
 
@@ -553,11 +631,20 @@ struct Threaded {
   static void handle(Threaded& t, const Instruction* at, std::uint32_t cycle, std::uint32_t a,
                      std::uint32_t x, std::uint32_t y) noexcept;
 
+  template <std::size_t kHandler>
+  static constexpr Handler handler() {
+    constexpr auto kPlace = static_cast<Place>(kHandler >> 8U);
+    if constexpr (kPlace == Place::kTranslated) {
+      return &enter;
+    } else if constexpr (is_decoded(kPlace, kHandler & 0xFFU)) {
+      return &handle<kHandler>;
+    } else {
+      return &handle<handler_of(Place::kUnknown, 0)>;
+    }
+  }
   template <std::size_t... kHandler>
   static constexpr std::array<Handler, kNumHandlers> all(std::index_sequence<kHandler...>) {
-    return {&handle < is_decoded(static_cast<Place>(kHandler >> 8U), kHandler & 0xFFU)
-                ? kHandler
-                : handler_of(Place::kUnknown, 0) > ...};
+    return {handler<kHandler>()...};
   }
 
   static const std::array<Handler, kNumHandlers> kHandlers;
@@ -625,7 +712,7 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       if (address::is_ram(operand)) [[unlikely]] {
         const Instruction* next = cycle < kDeadline ? t.code_in_ram(operand) : nullptr;
         if (next == nullptr) return plainly();
-        t.page = static_cast<std::uint16_t>(operand & 0xF000);
+        t.page = static_cast<std::uint32_t>(operand & 0xF000);
         return go(t, next, cycle, r.a, r.x, r.y);
       }
       return jump(t, operand, cycle, r.a, r.x, r.y);

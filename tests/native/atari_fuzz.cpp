@@ -1,5 +1,6 @@
 // Random cartridges, random memory under the rules, random states: nothing may crash, hang, or
-// leave its arrays, and the fast console must stay the plain one. Built with ASan and UBSan.
+// leave its arrays, and the fast console, interpreted and translated, must stay the plain one.
+// Built with ASan and UBSan.
 //
 //     atari_fuzz_asan [images] [first]    default: 150 images, the first one being number 0
 //
@@ -23,6 +24,7 @@
 #include <vector>
 
 #include "envs/atari/atari.h"
+#include "envs/atari/translate.h"
 
 using namespace fastrl::envs::atari;
 
@@ -289,39 +291,52 @@ void check(const Tia& tia) {
   }
 }
 
-/// Both consoles with one cartridge.
-struct Pair {
+/// All consoles with one cartridge.
+struct Consoles {
+  Rom rom;             ///< Translated.
+  Rom not_translated;  ///< The same.
   PlainAtari plain;
   FastAtari fast;
+  FastAtari translated;
 
-  void load(const Rom& rom, Game game, const AtariOptions& options) {
-    plain.load(rom, game, options);
-    fast.load(rom, game, options);
+  void load(Game game, const AtariOptions& options) {
+    plain.load(not_translated, game, options);
+    fast.load(not_translated, game, options);
+    translated.load(rom, game, options);
   }
-  void reset(const Rom& rom) {
-    plain.reset(rom);
-    fast.reset(rom);
+  void reset() {
+    plain.reset(not_translated);
+    fast.reset(not_translated);
+    translated.reset(rom);
   }
 
-  void scramble(const Rom& rom, Source& source) {
+  void scramble(Source& source) {
     Source same = source;
+    Source again = source;
     ::scramble(plain, rom, source);
     ::scramble(fast, rom, same);
+    ::scramble(translated, rom, again);
   }
 
-  void play(const Rom& rom, int frames, Source& source) {
+  void play(int frames, Source& source) {
     for (int frame = 0; frame < frames; ++frame) {
       const int action = source.below(actions::kNumActions);
       const float strength = static_cast<float>(source.below(101)) / 100.0F;
-      const std::int32_t reward = plain.act(rom, action, strength);
-      expect(reward == fast.act(rom, action, strength, source.chance(50)), "another reward");
+      const std::int32_t reward = plain.act(not_translated, action, strength);
       check(plain.console.tia);
-      check(fast.console.tia);
-      expect(std::ranges::equal(plain.ram(), fast.ram()), "the consoles' memories differ");
-      if (source.chance(70)) {
+      const bool is_compared = source.chance(70);
+      for (FastAtari* each : {&fast, &translated}) {
+        const Rom& its = each == &fast ? not_translated : rom;
+        expect(reward == each->act(its, action, strength, source.chance(50)), "another reward");
+        check(each->console.tia);
+        expect(std::ranges::equal(plain.ram(), each->ram()), "the consoles' memories differ");
+        expect(plain.console.cpu.p == each->console.cpu.p &&
+                   plain.console.cycle == each->console.cycle,
+               "the consoles' flags or clocks differ");
+        if (!is_compared) continue;
         const std::uint8_t* screen = plain.screen();
         const std::uint8_t* end = screen + std::ptrdiff_t{plain.height()} * Tia::kWidth;
-        expect(std::equal(screen, end, fast.screen()), "the consoles' pictures differ");
+        expect(std::equal(screen, end, each->screen()), "the consoles' pictures differ");
       }
     }
   }
@@ -336,7 +351,8 @@ void image_survives(int number) {
   // A vector of its own, of the exact size: ASan sees a read behind it.
   const std::vector<std::uint8_t> image = image_of(scheme, source);
   const Code code(image, scheme);
-  const Rom rom{image, properties_of(scheme, number, source), &code};
+  const auto translation = translate<FastConsole>(code);
+  const Properties properties = properties_of(scheme, number, source);
   const std::vector<Game>& games = games_without_program();
   const Game game = games[static_cast<std::size_t>(source.below(static_cast<int>(games.size())))];
   AtariOptions options;
@@ -344,14 +360,16 @@ void image_survives(int number) {
   options.frame_skip = 1 + source.below(3);
   options.max_num_frames_per_episode = source.below(20);
   options.truncate_on_loss_of_life = source.chance(30);
-  const auto pair = std::make_unique<Pair>();
-  pair->load(rom, game, options);
-  pair->play(rom, 3, source);
-  if (source.chance(20)) pair->reset(rom);
+  const auto consoles = std::make_unique<Consoles>();
+  consoles->rom = {image, properties, &code, translation.get()};
+  consoles->not_translated = {image, properties, &code};
+  consoles->load(game, options);
+  consoles->play(3, source);
+  if (source.chance(20)) consoles->reset();
   for (int state = 0; state < 4; ++state) {
     doing = "image " + std::to_string(number) + ", state " + std::to_string(state);
-    pair->scramble(rom, source);
-    pair->play(rom, 2, source);
+    consoles->scramble(source);
+    consoles->play(2, source);
   }
 }
 

@@ -23,6 +23,7 @@
 #include "envs/atari/atari.h"
 #include "envs/atari/code.h"
 #include "envs/atari/m6507.h"
+#include "envs/atari/translate.h"
 
 namespace py = pybind11;
 using namespace fastrl::envs::atari;
@@ -103,11 +104,15 @@ using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
 /// episode frame number.
 using Counts = std::tuple<int, bool, bool, int, int>;
 
+/// The fast console, whose processor is translated.
+struct TranslatedAtari : FastAtari {};
+
 /// A game and its cartridge, on one of the consoles.
 template <typename Machine>
 struct Session {
   std::vector<std::uint8_t> image;
   std::optional<Code> code;
+  std::unique_ptr<const Translation> translation;
   Rom rom;
   Machine atari;
 
@@ -122,6 +127,10 @@ struct Session {
     if (image.size() < size_of(rom.properties.scheme)) throw std::invalid_argument("too short");
     code.emplace(image, rom.properties.scheme);
     rom.code = &*code;
+    if constexpr (std::is_same_v<Machine, TranslatedAtari>) {
+      translation = translate<FastConsole>(*code);
+      rom.translation = translation.get();
+    }
     atari.load(rom, static_cast<Game>(facts - kGames.begin()), options);
   }
   Session(const Session&) = delete;
@@ -177,14 +186,15 @@ struct Session {
 /// Plays held random actions on both consoles and says where they part, if they do: after every
 /// frame in memory, registers, clock and latches, and on the frames that somebody looks at in the
 /// picture. The fast console is told at random which frames will be seen, and not the truth.
+template <typename Machine>
 std::string part(const std::string& game, const py::bytes& image, bool known, int num_frames,
                  std::uint32_t seed) {
   AtariOptions options;
   options.seed = seed;
   const auto plain = std::make_unique<Session<PlainAtari>>(game, image, known, options);
-  const auto fast = std::make_unique<Session<FastAtari>>(game, image, known, options);
+  const auto fast = std::make_unique<Session<Machine>>(game, image, known, options);
   const Console& expected = plain->atari.console;
-  FastConsole& found = fast->atari.console;
+  auto& found = fast->atari.console;
   std::mt19937 draws(seed);
   int action = 0;
   for (int frame = 0; frame < num_frames; ++frame) {
@@ -264,6 +274,8 @@ void bind_machine(py::module_& module, const char* name) {
              if (bytes.size() != sizeof(Machine)) throw std::invalid_argument("another size");
              std::memcpy(&self.atari, bytes.data(), sizeof(Machine));
            })
+      .def_static("part", &part<Machine>, py::arg("game"), py::arg("image"), py::arg("known"),
+                  py::arg("num_frames"), py::arg("seed"), "Where it parts from the plain one.")
       .def_property(
           "mode", [](const Played& self) { return self.atari.mode; },
           [](Played& self, int mode) { self.atari.mode = mode; })
@@ -284,8 +296,7 @@ void bind_games(py::module_& module) {
       .def_readwrite("reward_max", &AtariOptions::reward_max);
   bind_machine<PlainAtari>(module, "plain");
   bind_machine<FastAtari>(module, "fast");
-  module.def("part", &part, py::arg("game"), py::arg("image"), py::arg("known"),
-             py::arg("num_frames"), py::arg("seed"));
+  bind_machine<TranslatedAtari>(module, "translated");
   py::dict games;
   for (const GameFacts& facts : kGames) {
     py::dict entry;

@@ -7,7 +7,7 @@ from native_module import ROOT
 
 __all__ = ["MACHINES", "ROOT", "build"]
 
-MACHINES = ("plain", "fast")
+MACHINES = ("plain", "fast", "translated")
 """The consoles there are: classes of the module."""
 
 

@@ -55,7 +55,7 @@ def test_a_game_of_every_kind_is_the_one_ale_plays(game: str, machine: str) -> N
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("game", GAMES)
 def test_every_mode_and_difficulty_of_a_game_is_the_one_ale_plays(game: str, machine: str) -> None:
-    num_frames = 20_000 if machine == "fast" else 2_000
+    num_frames = 2_000 if machine == "plain" else 20_000
     assert run_game(machine, game, num_frames) == []
 
 
@@ -407,33 +407,44 @@ def test_a_frame_ends_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None
     play_program(machine, seed, tmp_path, 60, frame_program)
 
 
-# The fast console against the plain one: more than ale-py shows, and frames that nobody looks at.
+# The fast consoles against the plain one: more than ale-py shows, and frames that nobody looks at.
+
+FAST_MACHINES = [machine for machine in MACHINES if machine != "plain"]
 
 
-def where_consoles_part(game: str, num_frames: int, seed: int) -> str:
-    return build().part(game, rom_path(game).read_bytes(), True, num_frames, seed)
+def where_consoles_part(machine: str, game: str, num_frames: int, seed: int) -> str:
+    image = rom_path(game).read_bytes()
+    return getattr(build(), machine).part(game, image, True, num_frames, seed)
 
 
+def where_programs_part(machine: str, seed: int) -> str:
+    return getattr(build(), machine).part("krull", random_program(seed), False, 40, seed)
+
+
+@pytest.mark.parametrize("fast", FAST_MACHINES)
 @pytest.mark.parametrize("game", CORNERS)
-def test_the_fast_console_of_a_game_of_every_kind_is_the_plain_one(game: str) -> None:
-    assert where_consoles_part(game, 400, seed=11) == ""
+def test_the_fast_console_of_a_game_of_every_kind_is_the_plain_one(game: str, fast: str) -> None:
+    assert where_consoles_part(fast, game, 400, seed=11) == ""
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fast", FAST_MACHINES)
 @pytest.mark.parametrize("game", GAMES)
-def test_the_fast_console_of_every_game_is_the_plain_one(game: str) -> None:
-    assert where_consoles_part(game, 5000, seed=12) == ""
+def test_the_fast_console_of_every_game_is_the_plain_one(game: str, fast: str) -> None:
+    assert where_consoles_part(fast, game, 5000, seed=12) == ""
 
 
-def test_the_fast_console_runs_random_programs_as_the_plain_one() -> None:
+@pytest.mark.parametrize("fast", FAST_MACHINES)
+def test_the_fast_console_runs_random_programs_as_the_plain_one(fast: str) -> None:
     for seed in range(2000, 2060):
-        assert build().part("krull", random_program(seed), False, 40, seed) == "", seed
+        assert where_programs_part(fast, seed) == "", seed
 
 
 @pytest.mark.slow
-def test_the_fast_console_runs_many_random_programs_as_the_plain_one() -> None:
+@pytest.mark.parametrize("fast", FAST_MACHINES)
+def test_the_fast_console_runs_many_random_programs_as_the_plain_one(fast: str) -> None:
     for seed in range(3000, 5000):
-        assert build().part("krull", random_program(seed), False, 40, seed) == "", seed
+        assert where_programs_part(fast, seed) == "", seed
 
 
 @pytest.mark.slow

@@ -48,6 +48,8 @@ PONG = "ALE/Pong-v5"
         ({"difficulty": 4}, "difficulty=4: pong has 0, 1, 2, 3$"),
         ({"difficulty": -1}, "difficulty must be an integer >= 0 or None, got -1"),
         ({"id": [PONG, "ALE/Breakout-v5"], "mode": 1}, "mode=1: breakout has 0, 4"),
+        ({"translate": True}, "translate must be 'on' or 'off', got True"),
+        ({"translate": "off", "backend": "ale"}, "translate='off': the ale backend"),
         ({"rom_path": 7}, "rom_path must be a path or None, got 7"),
         ({"rom_path": "/nowhere/pong.bin"}, "rom_path='/nowhere/pong.bin' cannot be read: No such"),
         ({"rom_path": "/nowhere", "id": [PONG, "ALE/Skiing-v5"]}, "rom_path is one game's"),

@@ -1,0 +1,1144 @@
+// The translator: x86-64 machine code for every address of a cartridge, made once, in milliseconds.
+//
+// What an instruction does is defined by its handler in threaded.h; here it is done without looking
+// anything up. What is rare keeps its handler: the machine code leaves before it has changed
+// anything, as one handler leaves to the next, and where the handler goes on it is entered again.
+// So the two share one state and one calling convention, and neither uses the stack.
+//
+// Every address is an entry, whether or not it is known to hold code. A chain of instructions is
+// emitted from an address that has no machine code to one that has, or to where code cannot follow.
+//
+// Document: x86_64.h; System V ABI for AMD64, 3.2.3 (registers of arguments).
+// Oracle:   threaded.h, m6507.h and ale-py (tests/oracle/test_atari.py, test_translation.py).
+#pragma once
+
+#include <memory>
+
+#include "envs/atari/code.h"
+#include "envs/atari/threaded.h"
+#include "envs/atari/translation.h"
+
+#if defined(__x86_64__) && defined(__linux__)
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "envs/atari/rom.h"
+#include "envs/atari/tia.h"
+#include "envs/atari/x86_64.h"
+
+namespace fastrl::envs::atari {
+
+template <typename Host>
+class Translator {
+ public:
+  explicit Translator(const Code& code)
+      : code_(code), live_at_(code.size(), 0), known_(code.size(), false) {
+    made_.instructions.assign(code.instructions(0), code.instructions(0) + code.size());
+    made_.entries.assign(code.size(), {kNowhere, 0});
+  }
+
+  /// Null if the system does not allow it.
+  [[nodiscard]] std::unique_ptr<const Translation> translate() {
+    emit_entrance();
+    find_live_flags();
+    for (std::size_t bank = 0; bank < code_.size(); bank += Code::kBankSize) {
+      const std::uint8_t* vector = code_.bytes(bank + 0xFFC);
+      if (const auto start = index_of(bank, vector[0] | (vector[1] << 8))) emit_from(*start);
+    }
+    for (std::size_t i = 0; i < code_.size(); ++i) emit_from(i);
+    emit_exits();
+    for (const auto& [jump, target] : jumps_) asm_.aim(jump, made_.entries[target].offset);
+    made_.machine_code = ExecutableMemory(asm_.code());
+    if (made_.machine_code.empty()) return nullptr;
+    return std::make_unique<const Translation>(std::move(made_));
+  }
+
+ private:
+  using Processor = Threaded<Host>;
+  using Reg = x86_64::Reg;
+  using Mem = x86_64::Mem;
+  using Alu = x86_64::Alu;
+  using Shift = x86_64::Shift;
+  using If = x86_64::If;
+  using Width = x86_64::Width;
+  using Jump = x86_64::Assembler::Jump;
+  using Flags = std::uint8_t;
+  static_assert(std::is_standard_layout_v<Processor>);
+  static_assert(sizeof(Instruction) == 8 && sizeof(Translation::Entry) == 8);
+
+  // The arguments of a handler are where the ABI puts them; all other registers are free.
+  static constexpr Reg kState = Reg::kDi;
+  static constexpr Reg kAt = Reg::kSi;  ///< An argument; free otherwise.
+  static constexpr Reg kCycle = Reg::kDx;
+  static constexpr Reg kA = Reg::kCx;
+  static constexpr Reg kX = Reg::k8;
+  static constexpr Reg kY = Reg::k9;
+  static constexpr Reg kNz = Reg::k10;     ///< As Threaded::nz.
+  static constexpr Reg kCarry = Reg::k11;  ///< Byte: as Threaded::carry.
+  static constexpr Reg kFree = Reg::kAx;
+  static constexpr Reg kFree2 = Reg::kSi;
+
+  // Flags that somebody may read.
+  static constexpr Flags kLiveNz = 1;
+  static constexpr Flags kLiveCarry = 2;
+  static constexpr Flags kLiveOverflow = 4;
+  static constexpr Flags kAllLive = 7;
+
+  static constexpr std::uint32_t kNowhere = 0;  ///< Where the entrance is, and no instruction.
+
+  /// Of the processor's state.
+  struct Field {
+    static constexpr Mem accesses{kState, offsetof(Processor, accesses)};
+    static constexpr Mem bytes{kState, offsetof(Processor, bytes)};
+    static constexpr Mem carry{kState, offsetof(Processor, carry)};
+    static constexpr Mem decimal{kState, offsetof(Processor, decimal)};
+    static constexpr Mem differs0{kState, offsetof(Processor, differs0)};
+    static constexpr Mem differs1{kState, offsetof(Processor, differs1)};
+    static constexpr Mem entries{kState, offsetof(Processor, entries)};
+    static constexpr Mem interrupt_disable{kState, offsetof(Processor, interrupt_disable)};
+    static constexpr Mem kept{kState, offsetof(Processor, kept)};
+    static constexpr Mem last_cycle{kState, offsetof(Processor, last_cycle)};
+    static constexpr Mem line_phase{kState, offsetof(Processor, line_phase)};
+    static constexpr Mem num_accesses{kState, offsetof(Processor, num_accesses)};
+    static constexpr Mem nz{kState, offsetof(Processor, nz)};
+    static constexpr Mem overflow{kState, offsetof(Processor, overflow)};
+    static constexpr Mem page{kState, offsetof(Processor, page)};
+    static constexpr Mem ram{kState, offsetof(Processor, riot.ram)};
+    static constexpr Mem sp{kState, offsetof(Processor, sp)};
+    static constexpr Mem stop{kState, offsetof(Processor, stop)};
+    static constexpr Mem swacnt{kState, offsetof(Processor, riot.swacnt)};
+    static constexpr Mem swcha{kState, offsetof(Processor, swcha)};
+    static constexpr Mem swchb{kState, offsetof(Processor, swchb)};
+    static constexpr Mem touched{kState, offsetof(Processor, touched)};
+  };
+
+  static Mem part_of(Mem array, int bytes) {
+    array.displacement += bytes;
+    return array;
+  }
+  static Mem part_of(Mem array, Reg index, unsigned scale = 0) {
+    array.index = index;
+    array.scale = scale;
+    return array;
+  }
+  static Mem ram(int address) { return part_of(Field::ram, address & 0x7F); }
+  /// Of a register that holds an address of which bit 7 is set, and 8 and up are not.
+  static Mem ram(Reg address) { return part_of(part_of(Field::ram, -0x80), address); }
+  static Mem kept(int reg) { return part_of(Field::kept, 2 * reg); }
+  static Mem slice(int address) {
+    return part_of(Field::bytes, 8 * static_cast<int>(Processor::segment_of(address)));
+  }
+
+  static Place place_of(const Instruction& it) { return static_cast<Place>(it.handler >> 8U); }
+  static const Opcode& opcode_of(const Instruction& it) { return kOpcodes[it.handler & 0xFFU]; }
+  [[nodiscard]] const Instruction& at(std::size_t i) const { return *code_.instructions(i); }
+
+  // ---- where things are -------------------------------------------------------------------------
+  /// What is seen at `pc` while instruction i runs; nothing if that depends on the banks.
+  [[nodiscard]] std::optional<std::size_t> index_of(std::size_t i, int pc) const {
+    const auto low = static_cast<std::size_t>(pc & 0xFFF);
+    const std::size_t bank = i - (i % Code::kBankSize);
+    if (!address::is_cart(pc)) return std::nullopt;
+    switch (code_.scheme()) {
+      case Scheme::kFE:
+        return ((pc & 0x2000) != 0 ? 0 : Code::kBankSize) + low;
+      case Scheme::kE0:
+        if (low >> 10U == 3) return 7 * Code::kBankSize + low;
+        if (low >> 10U == (i >> 10U & 3U)) return bank + low;
+        return std::nullopt;
+      default:
+        return bank + low;
+    }
+  }
+
+  // ---- flags ------------------------------------------------------------------------------------
+  static Flags read_by(Operation operation) {
+    using enum Operation;
+    switch (operation) {
+      case ADC:
+      case SBC:
+      case ROL:
+      case ROR:
+      case BCC:
+      case BCS:
+        return kLiveCarry;
+      case BEQ:
+      case BNE:
+      case BMI:
+      case BPL:
+        return kLiveNz;
+      case BVC:
+      case BVS:
+        return kLiveOverflow;
+      case PHP:
+        return kAllLive;
+      default:
+        return 0;
+    }
+  }
+  static Flags set_by(Operation operation) {
+    using enum Operation;
+    switch (operation) {
+      case ADC:
+      case SBC:
+      case PLP:
+        return kAllLive;
+      case ASL:
+      case LSR:
+      case ROL:
+      case ROR:
+      case CMP:
+      case CPX:
+      case CPY:
+        return kLiveNz | kLiveCarry;
+      case BIT:
+        return kLiveNz | kLiveOverflow;
+      case CLC:
+      case SEC:
+        return kLiveCarry;
+      case CLV:
+        return kLiveOverflow;
+      case AND:
+      case EOR:
+      case ORA:
+      case DEC:
+      case DEX:
+      case DEY:
+      case INC:
+      case INX:
+      case INY:
+      case LAX:
+      case LDA:
+      case LDX:
+      case LDY:
+      case PLA:
+      case TAX:
+      case TAY:
+      case TSX:
+      case TXA:
+      case TYA:
+        return kLiveNz;
+      default:
+        return 0;
+    }
+  }
+
+  /// Whether the frame may end with it: then all registers are looked at.
+  static bool may_end_frame(const Instruction& it) {
+    const Place place = place_of(it);
+    const Opcode& opcode = opcode_of(it);
+    const bool writes =
+        access_of(opcode.operation) != Access::kRead && opcode.form != Form::kAccumulator;
+    return opcode.form == Form::kPush || opcode.form == Form::kCall ||
+           (writes && place != Place::kRam && place != Place::kPort);
+  }
+
+  /// Flags that may be read after instruction i, before they are set.
+  [[nodiscard]] Flags live_after(std::size_t i) const {
+    const Instruction& it = at(i);
+    const auto live_there = [&](int pc) {
+      const auto target = index_of(i, pc);
+      return target ? live_at_[*target] : kAllLive;
+    };
+    if (place_of(it) == Place::kUnknown) return kAllLive;
+    const auto length = static_cast<std::size_t>(length_of(opcode_of(it).form));
+    switch (opcode_of(it).form) {
+      case Form::kRelative:
+        return live_at_[i + length] | live_at_[i + static_cast<std::size_t>(it.jump)];
+      case Form::kAbsoluteJump:
+      case Form::kCall:
+        return live_there(it.operand);
+      case Form::kReturn:
+      case Form::kIndirectJump:
+        return kAllLive;
+      case Form::kAbsoluteX:
+      case Form::kAbsoluteY:
+      case Form::kIndirectX:
+      case Form::kIndirectY:
+        // One that switches banks goes on in another part.
+        return place_of(it) == Place::kTable ? live_at_[i + length] : kAllLive;
+      default:
+        return live_at_[i + length];
+    }
+  }
+
+  void find_live_flags() {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (std::size_t i = code_.size(); i-- > 0;) {
+        const Operation operation = opcode_of(at(i)).operation;
+        const bool all = place_of(at(i)) == Place::kUnknown || may_end_frame(at(i));
+        const Flags before = live_at_[i];
+        live_at_[i] =
+            all ? kAllLive
+                : static_cast<Flags>((live_after(i) & ~set_by(operation)) | read_by(operation));
+        changed = changed || live_at_[i] != before;
+      }
+    }
+  }
+
+  // ---- ways in and out --------------------------------------------------------------------------
+  /// Called like a handler, with an address in the machine code in place of an instruction.
+  void emit_entrance() {
+    asm_.load32(kNz, Field::nz);
+    asm_.load8(kCarry, Field::carry);
+    asm_.jump_to(kAt);
+  }
+
+  /// Leaves to the handler of instruction i, which has changed nothing yet, if the condition holds.
+  void leave_if(If condition) { exits_.push_back({asm_.jump(condition), i_, ahead_}); }
+  void leave() { exits_.push_back({asm_.jump(), i_, ahead_}); }
+  void leave_to_wait() { exits_.push_back({asm_.jump(), i_, ahead_, true}); }
+  /// kCycle is less than nothing where the code is further ahead than the frame is old.
+  void give_up_if_late() {
+    asm_.alu(Width::k32, Alu::kCmp, kCycle,
+             static_cast<std::int32_t>(Processor::kDeadline) - ahead_);
+    give_ups_.push_back(asm_.jump(If::kNotLess));
+  }
+
+  void emit_exits() {
+    // kFree: the number of the instruction.
+    const auto begin = [&] {
+      const std::size_t here = asm_.here();
+      asm_.store32(Field::nz, kNz);
+      asm_.store8(Field::carry, kCarry);
+      asm_.mov_address(kAt, code_.instructions(0));
+      asm_.load16(Reg::k10, {kAt, offsetof(Instruction, handler), kFree, 3});
+      asm_.mov_address(kAt, made_.instructions.data());
+      asm_.lea(kAt, {kAt, 0, kFree, 3}, Width::k64);
+      return here;
+    };
+    const std::size_t to_handler = begin();
+    asm_.mov_address(kFree, Processor::kHandlers.data());
+    asm_.jump_to(Mem{kFree, 0, Reg::k10, 3});
+    const std::size_t to_wait = begin();
+    asm_.mov_address(kFree, reinterpret_cast<const void*>(&Processor::wait_for_timer));
+    asm_.jump_to(kFree);
+
+    std::size_t last = code_.size();
+    std::size_t exit = 0;
+    for (const Exit& each : exits_) {
+      if (each.i != last) {
+        last = each.i;
+        exit = asm_.here();
+        count(each.ahead);
+        asm_.mov(kFree, static_cast<std::uint32_t>(each.i));
+        asm_.aim(asm_.jump(), each.waits ? to_wait : to_handler);
+      }
+      asm_.aim(each.jump, exit);
+    }
+
+    for (const Jump jump : give_ups_) asm_.aim_here(jump);
+    asm_.store8(Field::stop, static_cast<std::uint8_t>(Stop::kGaveUp));
+    asm_.ret();
+  }
+
+  void count(std::int32_t cycles) {
+    if (cycles != 0) asm_.alu(Width::k32, Alu::kAdd, kCycle, cycles);
+  }
+  void count() { count(std::exchange(ahead_, 0)); }
+
+  // ---- chains -----------------------------------------------------------------------------------
+  void emit_from(std::size_t i) {
+    waiting_.push_back(i);
+    while (!waiting_.empty()) {
+      i = waiting_.back();
+      waiting_.pop_back();
+      if (made_.entries[i].offset == kNowhere) emit_chain(i);
+    }
+  }
+
+  void emit_chain(std::size_t first) {
+    ahead_ = made_.entries[first].ahead;
+    for (std::optional<std::size_t> next = first; next; next = emit(*next)) {
+      auto& [offset, ahead] = made_.entries[*next];
+      meet(*next);
+      count(ahead_ - ahead);
+      ahead_ = ahead;
+      if (offset != kNowhere) return asm_.aim(asm_.jump(), offset);
+      offset = static_cast<std::uint32_t>(asm_.here());
+    }
+  }
+
+  /// Who comes to an address first decides how far ahead its code is.
+  void meet(std::size_t i) {
+    if (known_[i]) return;
+    known_[i] = true;
+    made_.entries[i].ahead = ahead_;
+  }
+
+  /// Emits instruction i. Returns where its code falls through to.
+  std::optional<std::size_t> emit(std::size_t i) {
+    const Instruction& it = at(i);
+    const Form form = opcode_of(it).form;
+    i_ = i;
+    live_ = live_after(i);
+    if (place_of(it) == Place::kUnknown) {
+      leave();
+      return std::nullopt;
+    }
+    made_.instructions[i].handler = handler_of(Place::kTranslated, it.handler & 0xFFU);
+    const std::size_t next = i + static_cast<std::size_t>(length_of(form));
+    if (Processor::timer_loop(&it)) {
+      leave_to_wait();
+      waiting_.push_back(next);
+      return std::nullopt;
+    }
+    if (counts_down(&it)) return emit_countdown(&it);
+    switch (form) {
+      case Form::kRelative:
+        return emit_branch(it, next);
+      case Form::kAbsoluteJump:
+        return emit_jump(it);
+      case Form::kCall:
+        waiting_.push_back(next);
+        return emit_call(it);
+      case Form::kReturn:
+        emit_return(it);
+        return std::nullopt;
+      case Form::kIndirectJump:
+        emit_indirect_jump(it);
+        return std::nullopt;
+      default:
+        break;
+    }
+    if (!emit_plain(it)) {
+      made_.instructions[i] = it;
+      leave();
+      waiting_.push_back(next);
+      return std::nullopt;
+    }
+    return next;
+  }
+
+  // ---- jumps ------------------------------------------------------------------------------------
+  std::optional<std::size_t> emit_branch(const Instruction& it, std::size_t next) {
+    using enum Operation;
+    const std::size_t target = i_ + static_cast<std::size_t>(it.jump);
+    const int cycles = opcode_of(it).cycles;
+    ahead_ += cycles + it.operand;
+    meet(target);
+    const std::int32_t there = made_.entries[target].ahead;
+    count(ahead_ - there);
+    ahead_ = there;
+    if (target <= i_) give_up_if_late();
+    const auto taken_if = [&](If condition) { jumps_.emplace_back(asm_.jump(condition), target); };
+    switch (opcode_of(it).operation) {
+      case BCC:
+      case BCS:
+        asm_.test8(kCarry, kCarry);
+        taken_if(opcode_of(it).operation == BCC ? If::kEqual : If::kNotEqual);
+        break;
+      case BNE:
+      case BEQ:
+        asm_.test8(kNz, kNz);
+        taken_if(opcode_of(it).operation == BEQ ? If::kEqual : If::kNotEqual);
+        break;
+      case BPL:
+      case BMI:
+        asm_.test32(kNz, 0x8080);
+        taken_if(opcode_of(it).operation == BPL ? If::kEqual : If::kNotEqual);
+        break;
+      default:
+        asm_.alu(Width::k8, Alu::kCmp, Field::overflow, 0);
+        taken_if(opcode_of(it).operation == BVC ? If::kEqual : If::kNotEqual);
+        break;
+    }
+    ahead_ -= it.operand;
+    waiting_.push_back(target);
+    return next;
+  }
+
+  /// Whether this is the loop DEX or DEY, then BNE or BPL back to it.
+  static bool counts_down(const Instruction* it) {
+    using enum Operation;
+    const Operation counts = opcode_of(it[0]).operation;
+    if ((counts != DEX && counts != DEY) || it[1].jump != -1) return false;
+    const Operation branch = opcode_of(it[1]).operation;
+    return branch == BNE || branch == BPL;
+  }
+
+  /// All turns at once. The last one takes no branch.
+  std::optional<std::size_t> emit_countdown(const Instruction* it) {
+    const Reg counter = opcode_of(it[0]).operation == Operation::DEX ? kX : kY;
+    const int turn = opcode_of(it[0]).cycles + opcode_of(it[1]).cycles;
+    // kFree: the turns before the last.
+    if (opcode_of(it[1]).operation == Operation::BNE) {
+      asm_.dec8(counter);
+      asm_.mov(kFree, counter);
+      asm_.mov(counter, 0U);
+    } else {
+      asm_.mov(kFree, 0U);
+      asm_.dec8(counter);
+      const Jump done = asm_.skip(If::kNegative);
+      asm_.lea(kFree, {counter, 1});
+      asm_.mov(counter, 0xFFU);
+      asm_.aim_here(done);
+    }
+    asm_.mul(Width::k32, kFree, kFree, turn + it[1].operand);
+    asm_.alu(Width::k32, Alu::kAdd, kCycle, kFree);
+    ahead_ += turn;
+    give_up_if_late();
+    live_ = live_after(i_ + 1);
+    keep_nz(counter);
+    return i_ + 3;
+  }
+
+  std::optional<std::size_t> emit_jump(const Instruction& it) {
+    if (!address::is_cart(it.operand)) {
+      made_.instructions[i_] = it;
+      leave();
+      return std::nullopt;
+    }
+    ahead_ += opcode_of(it).cycles;
+    return jump(it.operand);
+  }
+
+  std::optional<std::size_t> emit_call(const Instruction& it) {
+    const int last = (it.next - 1) & 0xFFF;
+    asm_.load8(kFree, Field::sp);
+    asm_.lea(kFree2, {kFree, -0x81});
+    asm_.alu(Width::k32, Alu::kCmp, kFree2, 0xFF - 0x81);
+    leave_if(If::kAbove);
+    asm_.load32(kFree2, Field::page);
+    asm_.alu(Width::k32, Alu::kOr, kFree2, last);
+    asm_.store16(part_of(ram(kFree), -1), kFree2);
+    asm_.alu(Width::k8, Alu::kSub, Field::sp, 2);
+    ahead_ += opcode_of(it).cycles;
+    return jump(it.operand);
+  }
+
+  void emit_return(const Instruction& it) {
+    const PlainRange plain = code_.plain();
+    asm_.load8(kFree2, Field::sp);
+    asm_.alu(Width::k32, Alu::kSub, kFree2, 0x80);
+    asm_.alu(Width::k32, Alu::kCmp, kFree2, 0xFD - 0x80);
+    leave_if(If::kAbove);
+    asm_.load16(kFree, part_of(ram(1), kFree2));
+    leave_unless_cart(kFree);
+    // The byte there and the next one are read.
+    asm_.mov(kFree2, kFree);
+    asm_.alu(Width::k32, Alu::kAnd, kFree2, 0xFFF);
+    if (plain.first != 0) asm_.alu(Width::k32, Alu::kSub, kFree2, plain.first);
+    asm_.alu(Width::k32, Alu::kCmp, kFree2, plain.end - 2 - plain.first);
+    leave_if(If::kAbove);
+    asm_.alu(Width::k8, Alu::kAdd, Field::sp, 2);
+    asm_.alu(Width::k32, Alu::kAdd, kFree, 1);
+    ahead_ += opcode_of(it).cycles;
+    jump_to_address();
+  }
+
+  void emit_indirect_jump(const Instruction& it) {
+    asm_.load16(kFree, ram(it.operand));
+    leave_unless_cart(kFree);
+    ahead_ += opcode_of(it).cycles;
+    jump_to_address();
+  }
+
+  void leave_unless_cart(Reg address) {
+    asm_.test32(address, 0x1000);
+    leave_if(If::kEqual);
+  }
+
+  /// Returns where to, if that is known.
+  std::optional<std::size_t> jump(int pc) {
+    const auto target = index_of(i_, pc);
+    if (!target) {
+      asm_.mov(kFree, static_cast<std::uint32_t>(pc));
+      jump_to_address();
+      return std::nullopt;
+    }
+    if (*target <= i_) give_up_if_late();
+    asm_.store32(Field::page, static_cast<std::uint32_t>(pc & 0xF000));
+    return target;
+  }
+
+  /// Jumps to the address in the cartridge that is in kFree.
+  void jump_to_address() {
+    count();
+    give_up_if_late();
+    asm_.mov(kFree2, kFree);
+    asm_.alu(Width::k32, Alu::kAnd, kFree2, 0xF000);
+    asm_.store32(Field::page, kFree2);
+    find_slice(Field::entries);
+    asm_.lea(kFree2, {kFree2, 0, kFree, 3}, Width::k64);
+    asm_.alu(Width::k32, Alu::kSub, kCycle, Mem{kFree2, offsetof(Translation::Entry, ahead)});
+    asm_.load32(kFree, {kFree2, offsetof(Translation::Entry, offset)});
+    asm_.lea_code(kFree2, 0);
+    asm_.lea(kFree, {kFree, 0, kFree2}, Width::k64);
+    asm_.jump_to(kFree);
+  }
+
+  /// kFree2 = what an array has for the segment of the address in kFree, as Threaded::segment_of
+  /// numbers them; kFree = the address in the segment.
+  void find_slice(Mem array) {
+    asm_.mov(kFree2, kFree);
+    asm_.shift(Width::k32, Shift::kShr, kFree2, 10);
+    asm_.alu(Width::k32, Alu::kAnd, kFree2, 3);
+    if (code_.scheme() == Scheme::kFE) {  // Elsewhere both halves of the array are the same.
+      asm_.bit_test(kFree, 13);
+      const Jump clear = asm_.skip(If::kNotBelow);
+      asm_.alu(Width::k32, Alu::kOr, kFree2, 4);
+      asm_.aim_here(clear);
+    }
+    asm_.load64(kFree2, part_of(array, kFree2, 3));
+    asm_.alu(Width::k32, Alu::kAnd, kFree, 0x3FF);
+  }
+
+  // ---- all other instructions -------------------------------------------------------------------
+  /// Emits what falls through; false if it is left to the handler every time.
+  bool emit_plain(const Instruction& it) {
+    const auto [operation, form, cycles] = opcode_of(it);
+    if (operation == Operation::ADC || operation == Operation::SBC) {
+      asm_.alu(Width::k8, Alu::kCmp, Field::decimal, 0);
+      leave_if(If::kNotEqual);
+    }
+    switch (form) {
+      case Form::kImplied:
+        emit_implied(operation);
+        break;
+      case Form::kAccumulator:
+        emit_shift(operation, kA);
+        keep_nz(kA);
+        break;
+      case Form::kImmediate:
+        emit_read(operation, static_cast<std::int32_t>(it.operand));
+        break;
+      case Form::kPush:
+        if (operation == Operation::PHP) return false;
+        asm_.load8(kFree, Field::sp);
+        asm_.test8(kFree, kFree);
+        leave_if(If::kNotNegative);
+        asm_.store8(ram(kFree), kA);
+        asm_.dec8(Field::sp);
+        break;
+      case Form::kPull:
+        if (operation == Operation::PLP) return false;
+        asm_.load8(kFree2, Field::sp);
+        asm_.alu(Width::k32, Alu::kSub, kFree2, 0x80);
+        asm_.alu(Width::k32, Alu::kCmp, kFree2, 0xFE - 0x80);
+        leave_if(If::kAbove);
+        asm_.inc8(Field::sp);
+        load(kA, part_of(ram(1), kFree2));
+        break;
+      default:
+        return emit_access(it);
+    }
+    ahead_ += cycles;
+    return true;
+  }
+
+  bool emit_access(const Instruction& it) {
+    const auto [operation, form, cycles] = opcode_of(it);
+    const Access access = access_of(operation);
+    const bool reads = access == Access::kRead;
+    switch (place_of(it)) {
+      case Place::kRam:
+        use(operation, ram(it.operand));
+        break;
+      case Place::kRom:
+        emit_read_rom(operation, it.operand);
+        break;
+      case Place::kTable:
+        if (!emit_read_table(operation, form, it.operand)) return false;
+        break;
+      case Place::kPort:
+        if (!reads || !emit_read_port(operation, it.operand)) return false;
+        break;
+      case Place::kTia:
+      case Place::kKept:
+      case Place::kWait:
+      case Place::kGrp0:
+      case Place::kGrp1:
+        return !reads && emit_write_tia(operation, it.operand & 0x3F, cycles);
+      default:
+        if (!emit_indexed(operation, form, it.operand)) return false;
+        break;
+    }
+    ahead_ += cycles;
+    return true;
+  }
+
+  void emit_read_rom(Operation operation, int address) {
+    if (const auto i = index_of(i_, address)) {
+      emit_read(operation, std::int32_t{*code_.bytes(*i)});
+    } else {
+      asm_.load64(kFree, slice(address));
+      emit_read(operation, Mem{kFree, address & 0x3FF});
+    }
+  }
+
+  bool emit_read_table(Operation operation, Form form, int base) {
+    const Reg index = form == Form::kAbsoluteX ? kX : kY;
+    const bool in_one_slice = (base & 0x3FF) + 0xFF < Code::kSliceSize;
+    if (code_.scheme() == Scheme::kE0 && !in_one_slice) return false;
+    if ((base & 0xFF) != 0) {
+      asm_.lea(kFree, {index, base & 0xFF});
+      asm_.shift(Width::k32, Shift::kShr, kFree, 8);
+      asm_.alu(Width::k32, Alu::kAdd, kCycle, kFree);
+    }
+    if (const auto begin = index_of(i_, base)) {
+      asm_.mov_address(kFree, code_.bytes(*begin));
+      emit_read(operation, Mem{kFree, 0, index});
+    } else {
+      asm_.load64(kFree, slice(base));
+      emit_read(operation, Mem{kFree, base & 0x3FF, index});
+    }
+    return true;
+  }
+
+  bool emit_read_port(Operation operation, int address) {
+    switch (address & 7) {
+      case 0:
+        emit_read(operation, Field::swcha);
+        return true;
+      case 1:
+        emit_read(operation, Field::swacnt);
+        return true;
+      case 2:
+        emit_read(operation, Field::swchb);
+        return true;
+      case 3:
+        emit_read(operation, 0);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  /// An access to memory or, if it reads, to the cartridge: where is known only now.
+  bool emit_indexed(Operation operation, Form form, int operand) {
+    const bool reads = access_of(operation) == Access::kRead;
+    switch (form) {
+      case Form::kZeroPageX:
+      case Form::kZeroPageY:
+        asm_.lea(kFree2, {form == Form::kZeroPageX ? kX : kY, operand});
+        asm_.load8(kFree2, kFree2);
+        asm_.test8(kFree2, kFree2);
+        leave_if(If::kNotNegative);
+        use(operation, ram(kFree2));
+        return true;
+      case Form::kAbsoluteX:
+      case Form::kAbsoluteY: {
+        if (address::is_cart(operand) && !reads) return false;
+        const Reg index = form == Form::kAbsoluteX ? kX : kY;
+        asm_.lea(kFree2, {index, operand});
+        if (address::is_cart(operand)) {
+          leave_unless_cart(kFree2);
+          emit_read(operation, find_in_cart(index));
+          return true;
+        }
+        leave_unless_ram(kFree2);
+        asm_.load8(kFree2, kFree2);
+        if (reads) count_crossing(index);
+        use(operation, ram(kFree2));
+        return true;
+      }
+      case Form::kIndirectY: {
+        asm_.load16(kFree2, ram(operand));
+        asm_.alu(Width::k32, Alu::kAdd, kFree2, kY);
+        if (!reads) {
+          leave_unless_ram(kFree2);
+          asm_.load8(kFree2, kFree2);
+          asm_.store8(ram(kFree2), kA);
+          return true;
+        }
+        asm_.test32(kFree2, 0x1000);
+        const Jump elsewhere = asm_.skip(If::kEqual);
+        const Mem byte = find_in_cart(kY);
+        const Jump found = asm_.skip();
+        asm_.aim_here(elsewhere);
+        leave_unless_ram(kFree2);
+        count_crossing(kY);
+        asm_.load8(kFree, kFree2);
+        asm_.lea(byte.base, ram(0), Width::k64);
+        asm_.alu(Width::k32, Alu::kSub, byte.index, 0x80);
+        asm_.aim_here(found);
+        emit_read(operation, byte);
+        return true;
+      }
+      default:
+        return false;
+    }
+  }
+
+  /// kFree2, a sum with the index, is an address in the cartridge. Returns where its byte is.
+  Mem find_in_cart(Reg index) {
+    const PlainRange plain = code_.plain();
+    asm_.mov(kFree, kFree2);
+    asm_.alu(Width::k32, Alu::kAnd, kFree, 0xFFF);
+    if (plain.first != 0 || plain.end != Code::kBankSize) {
+      asm_.alu(Width::k32, Alu::kSub, kFree, plain.first);
+      asm_.alu(Width::k32, Alu::kCmp, kFree, plain.end - plain.first);
+      leave_if(If::kNotBelow);
+    }
+    count_crossing(index);
+    if (code_.scheme() == Scheme::kE0 || code_.scheme() == Scheme::kFE) {
+      asm_.mov(kFree, kFree2);
+      find_slice(Field::bytes);
+    } else {
+      const std::size_t bank = i_ - (i_ % Code::kBankSize);
+      asm_.mov_address(kFree2, code_.bytes(bank + static_cast<std::size_t>(plain.first)));
+    }
+    return {kFree2, 0, kFree};
+  }
+
+  void leave_unless_ram(Reg address) {
+    asm_.mov(kFree, address);
+    asm_.alu(Width::k32, Alu::kAnd, kFree, 0x1280);
+    asm_.alu(Width::k32, Alu::kCmp, kFree, 0x0080);
+    leave_if(If::kNotEqual);
+  }
+
+  /// kFree2 is a sum with the index: a cycle more if its low byte has wrapped.
+  void count_crossing(Reg index) {
+    asm_.alu(Width::k8, Alu::kCmp, kFree2, index);
+    asm_.alu(Width::k32, Alu::kAdc, kCycle, 0);
+  }
+
+  // ---- operations -------------------------------------------------------------------------------
+  void keep_nz(Reg from) {
+    if ((live_ & kLiveNz) != 0) asm_.mov(kNz, from);
+  }
+  void keep_carry(If condition) {
+    if ((live_ & kLiveCarry) != 0) asm_.set(condition, kCarry);
+  }
+
+  void emit_implied(Operation operation) {
+    using enum Operation;
+    switch (operation) {
+      case CLC:
+      case SEC:
+        return asm_.mov(kCarry, operation == SEC ? 1U : 0U);
+      case CLD:
+      case SED:
+        return asm_.store8(Field::decimal, operation == SED ? 1 : 0);
+      case CLI:
+      case SEI:
+        return asm_.store8(Field::interrupt_disable, operation == SEI ? 1 : 0);
+      case CLV:
+        return asm_.store8(Field::overflow, 0);
+      case DEX:
+      case DEY:
+        asm_.dec8(operation == DEX ? kX : kY);
+        return keep_nz(operation == DEX ? kX : kY);
+      case INX:
+      case INY:
+        asm_.inc8(operation == INX ? kX : kY);
+        return keep_nz(operation == INX ? kX : kY);
+      case TAX:
+        return transfer(kX, kA);
+      case TAY:
+        return transfer(kY, kA);
+      case TXA:
+        return transfer(kA, kX);
+      case TYA:
+        return transfer(kA, kY);
+      case TSX:
+        return load(kX, Field::sp);
+      case TXS:
+        return asm_.store8(Field::sp, kX);
+      default:  // NOP
+        return;
+    }
+  }
+
+  void transfer(Reg to, Reg from) {
+    asm_.mov(to, from);
+    keep_nz(to);
+  }
+  void load(Reg to, Mem from) {
+    asm_.load8(to, from);
+    keep_nz(to);
+  }
+  void load(Reg to, std::int32_t value) {
+    asm_.mov(to, static_cast<std::uint32_t>(value));
+    keep_nz(to);
+  }
+
+  void use(Operation operation, Mem at) {
+    switch (access_of(operation)) {
+      case Access::kRead:
+        return emit_read(operation, at);
+      case Access::kWrite:
+        return asm_.store8(at, stored_by(operation));
+      case Access::kModify:
+        asm_.load8(kFree, at);
+        emit_shift(operation, kFree);
+        asm_.store8(at, kFree);
+        return keep_nz(kFree);
+    }
+  }
+
+  static Reg stored_by(Operation operation) {
+    return operation == Operation::STA ? kA : operation == Operation::STX ? kX : kY;
+  }
+
+  /// `From`: Mem, or a byte.
+  template <typename From>
+  void emit_read(Operation operation, From from) {
+    using enum Operation;
+    switch (operation) {
+      case LDA:
+        return load(kA, from);
+      case LDX:
+        return load(kX, from);
+      case LDY:
+        return load(kY, from);
+      case LAX:
+        load(kA, from);
+        return asm_.mov(kX, kA);
+      case AND:
+        asm_.alu(Width::k8, Alu::kAnd, kA, from);
+        return keep_nz(kA);
+      case EOR:
+        asm_.alu(Width::k8, Alu::kXor, kA, from);
+        return keep_nz(kA);
+      case ORA:
+        asm_.alu(Width::k8, Alu::kOr, kA, from);
+        return keep_nz(kA);
+      case CMP:
+        return compare(kA, from);
+      case CPX:
+        return compare(kX, from);
+      case CPY:
+        return compare(kY, from);
+      case ADC:
+      case SBC:
+        return add(operation, from);
+      case BIT:
+        return test_bits(from);
+      default:  // NOP
+        return;
+    }
+  }
+
+  template <typename From>
+  void compare(Reg reg, From from) {
+    if ((live_ & kLiveNz) != 0) {
+      asm_.mov(kNz, reg);
+      asm_.alu(Width::k8, Alu::kSub, kNz, from);
+    } else {
+      asm_.alu(Width::k8, Alu::kCmp, reg, from);
+    }
+    keep_carry(If::kNotBelow);
+  }
+
+  /// The borrow of x86 is the carry of the 6507, inverted.
+  template <typename From>
+  void add(Operation operation, From from) {
+    const bool subtracts = operation == Operation::SBC;
+    if (subtracts) {
+      asm_.alu(Width::k8, Alu::kCmp, kCarry, 1);
+    } else {
+      asm_.bit_test(kCarry, 0);
+    }
+    asm_.alu(Width::k8, subtracts ? Alu::kSbb : Alu::kAdc, kA, from);
+    keep_carry(subtracts ? If::kNotBelow : If::kBelow);
+    if ((live_ & kLiveOverflow) != 0) asm_.set(If::kOverflow, Field::overflow);
+    keep_nz(kA);
+  }
+
+  template <typename From>
+  void test_bits(From from) {
+    if constexpr (std::is_same_v<From, Mem>) {
+      asm_.load8(kFree, from);
+    } else {
+      asm_.mov(kFree, static_cast<std::uint32_t>(from));
+    }
+    if ((live_ & kLiveOverflow) != 0) {
+      asm_.test32(kFree, flags::kOverflow);
+      asm_.set(If::kNotEqual, Field::overflow);
+    }
+    asm_.mov(kNz, kFree);
+    asm_.alu(Width::k32, Alu::kAnd, kNz, flags::kNegative);
+    asm_.shift(Width::k32, Shift::kShl, kNz, 8);
+    asm_.alu(Width::k32, Alu::kAnd, kFree, kA);
+    asm_.alu(Width::k32, Alu::kOr, kNz, kFree);
+  }
+
+  /// What shifts and counts do to a byte.
+  void emit_shift(Operation operation, Reg at) {
+    using enum Operation;
+    switch (operation) {
+      case ASL:
+        asm_.shift8(Shift::kShl, at);
+        return keep_carry(If::kBelow);
+      case LSR:
+        asm_.shift8(Shift::kShr, at);
+        return keep_carry(If::kBelow);
+      case ROL:
+      case ROR:
+        asm_.bit_test(kCarry, 0);
+        asm_.shift8(operation == ROL ? Shift::kRcl : Shift::kRcr, at);
+        return keep_carry(If::kBelow);
+      case INC:
+        return asm_.inc8(at);
+      default:  // DEC
+        return asm_.dec8(at);
+    }
+  }
+
+  // ---- writes to the TIA ------------------------------------------------------------------------
+  /// As Threaded::store_tia; a write that ends the frame is left to the handler.
+  bool emit_write_tia(Operation operation, int reg, int cycles) {
+    const Reg value = stored_by(operation);
+    if (reg == Tia::VSYNC || reg == Tia::VBLANK) return false;
+    const std::int32_t now = ahead_ + cycles;
+    asm_.lea(kFree, {kCycle, now});
+    asm_.alu(Width::k32, Alu::kCmp, kFree, Field::last_cycle);
+    leave_if(If::kAbove);
+    if (reg == Tia::WSYNC) {
+      emit_wait(now);
+      return true;
+    }
+    ahead_ = now;
+    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
+    switch (reg) {
+      case Tia::NUSIZ0:
+      case Tia::NUSIZ1:
+      case Tia::CTRLPF:
+      case Tia::RESP0:
+      case Tia::RESP1:
+      case Tia::RESM0:
+      case Tia::RESM1:
+      case Tia::RESBL:
+      case Tia::RESMP0:
+      case Tia::RESMP1:
+      case Tia::HMOVE:
+      case Tia::CXCLR:
+        break;
+      case Tia::HMCLR:
+        for (int hm = Tia::HMP0; hm <= Tia::HMBL; ++hm) {
+          asm_.store16(kept(hm), std::uint16_t{Processor::kUnkept});
+        }
+        asm_.store8(Field::differs0, 1);
+        asm_.store8(Field::differs1, 1);
+        break;
+      case Tia::GRP0:
+        return emit_graphics(reg, value, Field::differs0, Field::differs1);
+      case Tia::GRP1:
+        return emit_graphics(reg, value, Field::differs1, Field::differs0);
+      default:
+        if (!is_kept(reg) && reg != Tia::ENABL) {
+          touch(reg);
+          return true;
+        }
+        asm_.alu(Width::k16, Alu::kCmp, kept(reg), value);
+        const Jump other = asm_.skip(If::kNotEqual);
+        touch(reg);
+        const Jump done = asm_.skip();
+        asm_.aim_here(other);
+        asm_.store16(kept(reg), value);
+        if (reg == Tia::ENABL) asm_.store8(Field::differs0, 1);
+        record(reg, value);
+        asm_.aim_here(done);
+        return true;
+    }
+    record(reg, value);
+    return true;
+  }
+
+  /// `mine`: the other player's register would copy this one; `theirs`: and this one the other.
+  bool emit_graphics(int reg, Reg value, Mem mine, Mem theirs) {
+    asm_.alu(Width::k16, Alu::kCmp, kept(reg), value);
+    const Jump other = asm_.skip(If::kNotEqual);
+    asm_.alu(Width::k8, Alu::kCmp, theirs, 0);
+    const Jump copies = asm_.skip(If::kNotEqual);
+    touch(reg);
+    const Jump done = asm_.skip();
+    asm_.aim_here(other);
+    asm_.store8(mine, 1);
+    asm_.store16(kept(reg), value);
+    asm_.aim_here(copies);
+    asm_.store8(theirs, 0);
+    record(reg, value);
+    asm_.aim_here(done);
+    return true;
+  }
+
+  /// kFree: the cycle, which is moved on to the end of the line.
+  void emit_wait(std::int32_t now) {
+    constexpr auto kLine = static_cast<std::int32_t>(Processor::kLineCycles);
+    // n / 76 is n * 904203642 / 2^36 as long as n is less than 2^30.
+    constexpr std::int32_t kReciprocal = 904203642;
+    static_assert(std::int64_t{kReciprocal} * kLine - (std::int64_t{1} << 36) == 56);
+    asm_.mov(kFree2, kFree);
+    asm_.shift(Width::k32, Shift::kShl, kFree2, 14);
+    asm_.alu(Width::k32, Alu::kAdd, kFree2, access_bits(TiaAccess::kRead, Tia::WSYNC));
+    asm_.store32(Field::touched, kFree2);
+    asm_.lea(kFree, {kCycle, now + kLine - 1});
+    asm_.alu(Width::k32, Alu::kAdd, kFree, Field::line_phase);
+    asm_.mul(Width::k64, kFree, kFree, kReciprocal);
+    asm_.shift(Width::k64, Shift::kShr, kFree, 36);
+    asm_.mul(Width::k32, kCycle, kFree, kLine);
+    asm_.alu(Width::k32, Alu::kSub, kCycle, Field::line_phase);
+    ahead_ = 0;
+  }
+
+  static std::int32_t access_bits(int reg, std::uint8_t value) {
+    return static_cast<std::int32_t>(TiaAccess::make(0, reg, value).bits);
+  }
+
+  // kFree: the cycle, where an access has it.
+  void touch(int reg) {
+    asm_.alu(Width::k32, Alu::kAdd, kFree,
+             access_bits(TiaAccess::kRead, static_cast<std::uint8_t>(reg)));
+    asm_.store32(Field::touched, kFree);
+  }
+  void record(int reg, Reg value) {
+    asm_.lea(kFree, {kFree, access_bits(reg, 0), value});
+    asm_.load32(kFree2, Field::num_accesses);
+    asm_.store32(part_of(Field::accesses, kFree2, 2), kFree);
+    asm_.alu(Width::k32, Alu::kAdd, Field::num_accesses, 1);
+  }
+
+  struct Exit {
+    Jump jump;
+    std::size_t i;
+    std::int32_t ahead;
+    bool waits = false;  ///< To Threaded::wait_for_timer.
+  };
+
+  const Code& code_;
+  std::vector<Flags> live_at_;  ///< Flags that may be read from this instruction on.
+  std::vector<bool> known_;     ///< How far ahead the code of an instruction is.
+  Translation made_;
+  x86_64::Assembler asm_;
+  std::vector<std::size_t> waiting_;  ///< Where chains may begin.
+  std::vector<std::pair<Jump, std::size_t>> jumps_;
+  std::vector<Exit> exits_;  ///< In the order of instructions.
+  std::vector<Jump> give_ups_;
+
+  // Of the instruction that is being emitted.
+  std::size_t i_ = 0;
+  std::int32_t ahead_ = 0;  ///< As Translation::Entry::ahead.
+  Flags live_ = kAllLive;   ///< Flags that are read after it.
+};
+
+/// Machine code of all banks; null where there can be none.
+template <typename Host>
+std::unique_ptr<const Translation> translate(const Code& code) {
+  return Translator<Host>(code).translate();
+}
+
+}  // namespace fastrl::envs::atari
+
+#else
+
+namespace fastrl::envs::atari {
+
+template <typename Host>
+std::unique_ptr<const Translation> translate(const Code& /*code*/) {
+  return nullptr;
+}
+
+}  // namespace fastrl::envs::atari
+
+#endif

@@ -1,0 +1,222 @@
+// The translator for tests/oracle/test_translation.py: machine code against the interpreter, one
+// instruction at a time, in cartridges of every scheme and any state of the processor.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <initializer_list>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <span>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "envs/atari/code.h"
+#include "envs/atari/threaded.h"
+#include "envs/atari/translate.h"
+
+namespace py = pybind11;
+using namespace fastrl::envs::atari;
+
+namespace {
+
+struct Source {
+  std::mt19937 bits;
+
+  int below(int n) { return static_cast<int>(bits() % static_cast<unsigned>(n)); }
+  bool chance(int percent) { return below(100) < percent; }
+  std::uint8_t byte() { return static_cast<std::uint8_t>(bits()); }
+  int one_of(std::initializer_list<int> all) {
+    return all.begin()[below(static_cast<int>(all.size()))];
+  }
+};
+
+/// Answers reads of the TIA with something that depends on all that is asked.
+struct Answers {
+  std::uint8_t read_tia(Threaded<Answers>& /*processor*/, int address, std::uint32_t now,
+                        std::uint8_t before) noexcept {
+    return static_cast<std::uint8_t>((static_cast<std::uint32_t>(address) * 7 + now * 31) ^ before);
+  }
+};
+
+using Processor = Threaded<Answers>;
+
+constexpr int kSlot = 16;  ///< Bytes of a bank for each of the 256 opcodes.
+
+/// Somewhere in the address space, and often where it matters.
+int address(Source& source) {
+  switch (source.below(6)) {
+    case 0:
+      return source.below(0x100);
+    case 1:
+      return source.below(0x40);
+    case 2:
+      return 0x280 + source.below(0x20);
+    case 3:
+      return 0x1000 + source.below(0x1000) + (source.below(8) << 13);
+    case 4:
+      return 0xFF00 + source.below(0x100);
+    default:
+      return source.below(0x10000);
+  }
+}
+
+/// A bank with every opcode, and STA WSYNC, which is late and ends the frame, wherever they lead.
+void fill(std::span<std::uint8_t> bank, Source& source) {
+  constexpr std::array<std::uint8_t, 2> kEnd{0x85, 0x02};
+  for (std::size_t i = 0; i < bank.size(); ++i) bank[i] = kEnd[i % 2];
+  std::array<std::uint8_t, 256> opcodes{};
+  std::iota(opcodes.begin(), opcodes.end(), std::uint8_t{0});
+  std::ranges::shuffle(opcodes, source.bits);
+  const auto even = [](int a) { return a & ~1; };
+  for (std::size_t slot = 0; slot < bank.size() / kSlot; ++slot) {
+    const std::span code = bank.subspan(slot * kSlot + static_cast<std::size_t>(source.below(2)));
+    const std::uint8_t opcode = opcodes[slot % opcodes.size()];
+    const Form form = kOpcodes[opcode].form;
+    const bool jumps = form == Form::kAbsoluteJump || form == Form::kCall;
+    const int operand =
+        jumps && source.chance(80) ? 0xF000 | even(source.below(0x1000)) : address(source);
+    const auto length = static_cast<std::size_t>(length_of(form));
+    code[0] = opcode;
+    if (length > 1) code[1] = static_cast<std::uint8_t>(operand);
+    if (length > 2) code[2] = static_cast<std::uint8_t>(operand >> 8);
+    std::ranges::copy(kEnd, code.begin() + static_cast<std::ptrdiff_t>(length));
+  }
+}
+
+struct Cartridge {
+  std::vector<std::uint8_t> image;
+  Code code;
+  std::unique_ptr<const Translation> translation;
+  Properties properties;
+
+  Cartridge(Scheme scheme, Source& source)
+      : image(made(scheme, source)),
+        code(image, scheme),
+        translation(translate<Answers>(code)),
+        properties{.scheme = scheme} {}
+
+  static std::vector<std::uint8_t> made(Scheme scheme, Source& source) {
+    std::vector<std::uint8_t> image(size_of(scheme));
+    const std::size_t bank = scheme == Scheme::k2K ? 2048 : 4096;
+    for (std::size_t at = 0; at < image.size(); at += bank) {
+      fill(std::span(image).subspan(at, std::min(bank, image.size() - at)), source);
+    }
+    return image;
+  }
+
+  [[nodiscard]] Rom rom(bool translated) const {
+    return {image, properties, &code, translated ? translation.get() : nullptr};
+  }
+};
+
+/// Any state, and often one of which an edge is near.
+void scramble(Processor& p, Scheme scheme, Source& source) {
+  for (std::uint8_t& byte : p.riot.ram) byte = source.byte();
+  p.riot.swacnt = source.byte();
+  p.riot.timer = source.byte();
+  p.riot.shift = static_cast<std::uint8_t>(source.one_of({0, 3, 6, 10}));
+  p.riot.expired_read = source.chance(30);
+  p.riot.expired_at = static_cast<std::uint32_t>(source.below(1000));
+  p.cycle = static_cast<std::uint32_t>(source.one_of({0, 5, 1000, 19000}) + source.below(80));
+  p.riot.written_at = p.cycle - static_cast<std::uint32_t>(source.below(3000));
+  p.swcha = source.byte();
+  p.swchb = source.byte();
+  p.bus = source.byte();
+  p.frame_start = -source.below(Tia::kLineClocks);
+  p.last_cycle = p.cycle + static_cast<std::uint32_t>(source.below(12));
+  p.vblank = source.byte();
+  p.differs0 = source.chance(50);
+  p.differs1 = source.chance(50);
+  p.dumping = source.chance(50);
+  p.touched.bits = source.chance(50) ? static_cast<std::uint32_t>(source.bits()) : 0;
+  const auto index = [&] {
+    return static_cast<std::uint8_t>(source.chance(30) ? source.one_of({0, 1, 2, 0x7F, 0x80, 0xFF})
+                                                       : source.below(256));
+  };
+  p.cpu.a = index();
+  p.cpu.x = index();
+  p.cpu.y = index();
+  p.cpu.p = static_cast<std::uint8_t>(source.byte() & ~flags::kUnused);
+  p.cpu.sp = static_cast<std::uint8_t>(
+      source.chance(50)
+          ? source.one_of({0, 0x1F, 0x7D, 0x7E, 0x7F, 0x80, 0x81, 0x82, 0xFC, 0xFD, 0xFE, 0xFF})
+          : source.below(256));
+  if (source.chance(50)) {  // For RTS: an odd address of the cartridge is on the stack.
+    p.riot.ram[(p.cpu.sp + 1) & 0x7F] |= 1;
+    p.riot.ram[(p.cpu.sp + 2) & 0x7F] |= 0xF0;
+  }
+  p.cart.bank = static_cast<std::uint8_t>(
+      source.below(static_cast<int>(std::max(size_of(scheme) / 4096, std::size_t{1}))));
+  if (scheme == Scheme::kDPC) p.cart.bank &= 1;
+  for (std::uint8_t& slice : p.cart.slices) slice = static_cast<std::uint8_t>(source.below(8));
+  for (std::uint8_t& byte : p.cart.ram) byte = source.byte();
+}
+
+/// All that a run leaves behind.
+auto outcome(const Processor& p) {
+  std::vector<std::uint32_t> log;
+  for (std::size_t i = 0; i < p.num_accesses; ++i) log.push_back(p.accesses[i].bits);
+  return std::tuple(p.cpu.pc, p.cpu.a, p.cpu.x, p.cpu.y, p.cpu.sp, p.cpu.p, p.cycle, p.riot.ram,
+                    p.riot.swacnt, p.riot.timer, p.riot.shift, p.riot.written_at,
+                    p.riot.expired_read, p.riot.expired_at, p.bus, p.last_was_read, p.vblank,
+                    p.dumping, p.dump_ended, p.vsync_end, p.kept, p.differs0, p.differs1,
+                    p.touched.bits, p.cart.bank, p.cart.slices, p.cart.ram, log);
+}
+
+std::string text(const Processor& p) {
+  std::array<char, 96> line{};
+  std::snprintf(line.data(), line.size(), "PC %04x A %02x X %02x Y %02x SP %02x P %02x cycle %u",
+                p.cpu.pc, p.cpu.a, p.cpu.x, p.cpu.y, p.cpu.sp, p.cpu.p, p.cycle);
+  return line.data();
+}
+
+/// Runs every opcode of a cartridge from `num_states` states. Returns the first difference, or
+/// nothing; and how many runs both finished.
+std::tuple<std::string, int> where_parts(int number, int num_states, std::uint32_t seed) {
+  const auto scheme = static_cast<Scheme>(number);
+  Source source{std::mt19937(seed)};
+  const Cartridge cartridge(scheme, source);
+  if (cartridge.translation == nullptr) return {"nothing was translated", 0};
+  const std::array<Rom, 2> roms{cartridge.rom(false), cartridge.rom(true)};
+  Answers host;
+  int num_finished = 0;
+  for (int state = 0; state < num_states * (Code::kBankSize / kSlot); ++state) {
+    const int slot = state % (Code::kBankSize / kSlot);
+    const auto begin = std::make_unique<Processor>();
+    scramble(*begin, scheme, source);
+    begin->cpu.pc = static_cast<std::uint16_t>((source.one_of({1, 3, 13, 15}) << 12) |
+                                               (slot * kSlot + source.below(2)));
+    std::array<std::unique_ptr<Processor>, 2> ended;
+    std::array<Stop, 2> stops{};
+    for (std::size_t i = 0; i < ended.size(); ++i) {
+      ended[i] = std::make_unique<Processor>(*begin);
+      ended[i]->host = &host;
+      ended[i]->rom = &roms[i];
+      stops[i] = ended[i]->run();
+    }
+    if (stops[0] == Stop::kGaveUp || stops[1] == Stop::kGaveUp) continue;
+    ++num_finished;
+    const Processor &interpreted = *ended[0], &translated = *ended[1];
+    if (outcome(interpreted) != outcome(translated)) {
+      return {"scheme " + std::to_string(number) + ", from " + text(*begin) + ": interpreted " +
+                  text(interpreted) + ", translated " + text(translated),
+              num_finished};
+    }
+  }
+  return {"", num_finished};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(atari_translation, module) {
+  module.def("where_parts", &where_parts, py::arg("scheme"), py::arg("num_states"),
+             py::arg("seed"));
+  module.attr("num_schemes") = static_cast<int>(Scheme::kDPC) + 1;
+}
