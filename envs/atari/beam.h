@@ -52,6 +52,7 @@ class Beam {
         window_end_(tia.window_end()),
         painted_(line_ + Tia::kBlankClocks),
         due_(line_),
+        on_(tia.shown()),
         shown_{tia.players[0].shown(), tia.players[1].shown()} {}
 
   /// Latches to look for from now on. Once more after a CXCLR: what is set is not looked for.
@@ -249,6 +250,7 @@ class Beam {
       case RESMP1:
         change_line(tia, due, Tia::kHasM0 << number(RESMP0));
         tia.lock_missile(number(RESMP0), (value & 2) != 0);
+        set_on(Tia::kHasM0 << number(RESMP0), tia.missiles[number(RESMP0)].shown());
         break;
       case HMOVE:
         move(tia, due, h() / 3, now);
@@ -277,6 +279,7 @@ class Beam {
     if (bits == shown_[p]) return;
     change_shape(tia, due, Tia::kHasP0 << p);
     shown_[p] = bits;
+    set_on(Tia::kHasP0 << p, bits != 0);
   }
 
   FASTRL_INLINE void show_players(Tia& tia, Clock due, std::uint8_t of_zero,
@@ -286,30 +289,47 @@ class Beam {
     if (things == 0) return;
     change_shape(tia, due, things);
     shown_ = {of_zero, of_one};
+    set_on(Tia::kHasP0, of_zero != 0);
+    set_on(Tia::kHasP1, of_one != 0);
   }
 
   FASTRL_INLINE void set_playfield(Tia& tia, Clock due, std::uint32_t cells) noexcept {
     if (cells != tia.playfield) change_shape(tia, due, Tia::kHasPlayfield);
     tia.playfield = cells;
+    set_on(Tia::kHasPlayfield, cells != 0);
   }
 
   FASTRL_INLINE void set_ball(Tia& tia, Clock due, Tia::Ball next) noexcept {
     if (next.shown() != tia.ball.shown()) change_shape(tia, due, Tia::kHasBall);
     tia.ball = next;
+    set_on(Tia::kHasBall, next.shown());
   }
 
   FASTRL_INLINE void set_missile(Tia& tia, Clock due, std::size_t m, Tia::Missile next) noexcept {
     if (next.shown() != tia.missiles[m].shown()) change_shape(tia, due, Tia::kHasM0 << m);
     tia.missiles[m] = next;
+    set_on(Tia::kHasM0 << m, next.shown());
+  }
+
+  FASTRL_INLINE void set_on(Tia::Things thing, bool shown) noexcept {
+    on_ = shown ? on_ | thing : on_ & ~thing;
   }
 
   void move(Tia& tia, Clock due, int cycle, Clock now) noexcept {
-    make_up(tia, due);
+    if (!unseen_ends(tia, due)) make_up(tia, due);
     for (std::size_t p = 0; p < 2; ++p) {
       if (tia.players[p].first_copy_hidden) painter_.changed(Tia::kHasP0 << p);
     }
     if (tia.missile0 != Tia::Missile0::kNormal) painter_.changed(Tia::kHasM0);
     painter_.changed(tia.move(cycle, now));
+  }
+
+  /// Whether it does not matter which lines have ended: nobody looks, and their ends change
+  /// nothing. The comb is there for a line at least, so not near the end of the window.
+  [[nodiscard]] bool unseen_ends(const Tia& tia, Clock due) const noexcept {
+    if (kPixels || latches_ != 0 || due >= window_end_ - (2 * Tia::kLineClocks)) return false;
+    return !tia.stars_on && tia.mirror_right_half == ((tia.ctrlpf & 1) != 0) &&
+           !tia.players[0].first_copy_hidden && !tia.players[1].first_copy_hidden;
   }
 
   /// Before a change of what the ends of lines change as well: the lines before must have ended.
@@ -330,7 +350,7 @@ class Beam {
   }
 
   [[gnu::noinline]] void advance(Tia& tia, Clock target) noexcept {
-    if (painter_.idle(tia)) {
+    if (painter_.idle(tia, on_)) {
       pass(tia, target);
     } else {
       // Strictly past the end: reaching it exactly leaves the line open until the next time.
@@ -351,7 +371,7 @@ class Beam {
   void paint(Tia& tia, int end) noexcept {
     const int first = painted_ - line_ - Tia::kBlankClocks;
     const std::size_t pen = row_ + static_cast<std::size_t>(first);
-    painter_.paint(tia, pen, first, end - Tia::kBlankClocks - first);
+    painter_.paint(tia, on_, pen, first, end - Tia::kBlankClocks - first);
     if (tia.comb_pending && first < 8) {
       painter_.blank(pen, 8 - first);
       if (end >= kCombEnd) tia.comb_pending = false;
@@ -388,6 +408,7 @@ class Beam {
   Clock due_;      ///< Up to here the picture is what the registers say.
   std::size_t row_ = 0;
   std::uint16_t latches_ = 0;
+  Tia::Things on_;                     ///< Tia::shown
   std::array<std::uint8_t, 2> shown_;  ///< The bits that the players show.
 };
 

@@ -178,15 +178,16 @@ class SpanPainter {
     latches_ = latches;
   }
 
-  /// Columns [first, first + count) of a line go to the pixels from `pen` on.
-  void paint(Tia& tia, std::size_t pen, int first, int count) noexcept {
+  /// Columns [first, first + count) of a line, on which these things are, go to the pixels from
+  /// `pen` on.
+  void paint(Tia& tia, Tia::Things on, std::size_t pen, int first, int count) noexcept {
     if ((tia.vblank & 2) != 0) {
       if constexpr (kPixels) std::memset(frame_ + pen, 0, static_cast<std::size_t>(count));
       whole_line_ = nullptr;
       return;
     }
-    const Tia::Things on = stale_ == 0 ? on_ : tia.shown();
     const bool moved = stale_ != 0 && place(tia, on);
+    if (kPixels && moved) arrange(tia, on);
     if (count == Tia::kWidth) {
       if (!moved && whole_line_ != nullptr) return repeat(tia, pen);
       whole_line_ = kPixels ? frame_ + pen : &kSeen;
@@ -194,9 +195,9 @@ class SpanPainter {
     } else if (moved) {
       whole_line_ = nullptr;
     }
-    const Columns span = Columns::range(first, count);
+    const Columns span = count == Tia::kWidth ? kWholeLine : Columns::range(first, count);
     if (latches_ != 0) collide(tia, on, span);
-    if constexpr (kPixels) draw(tia, on, span, frame_ + pen - first);
+    if constexpr (kPixels) spans::paint(frame_ + pen - first, span, layers_);
   }
 
   void blank(std::size_t pen, int count) noexcept {
@@ -208,16 +209,16 @@ class SpanPainter {
   void changed(Tia::Things things) noexcept { stale_ |= things & kMinded; }
 
   /// Whether it would neither paint nor find anything as things are.
-  [[nodiscard]] bool idle(const Tia& tia) const noexcept {
+  [[nodiscard]] bool idle(const Tia& tia, Tia::Things on) const noexcept {
     if constexpr (kPixels) return false;
-    if (latches_ == 0 || (tia.vblank & 2) != 0) return true;
-    return open_latches(tia, stale_ == 0 ? on_ : tia.shown()) == 0;
+    return latches_ == 0 || (tia.vblank & 2) != 0 || open_latches(tia, on) == 0;
   }
 
  private:
   static constexpr std::size_t kPlayfield = 5;
   static constexpr int kComb = 8;  ///< Columns that HMOVE blanks.
   static constexpr std::uint8_t kSeen = 0;
+  static constexpr Columns kWholeLine = Columns::before(Tia::kWidth);
   static constexpr Tia::Things kObjects = (Tia::kHasPlayfield << 1U) - 1;
   static constexpr Tia::Things kMinded = kObjects | (kPixels ? Tia::kColours : 0U);
 
@@ -226,7 +227,7 @@ class SpanPainter {
     if constexpr (kPixels) {
       std::uint8_t* const row = frame_ + pen;
       std::memcpy(row, whole_line_, Tia::kWidth);
-      if (combed_ && !tia.comb_pending) draw(tia, on_, Columns::before(kComb), row);
+      if (combed_ && !tia.comb_pending) spans::paint(row, Columns::before(kComb), layers_);
       whole_line_ = row;
       combed_ = false;
     }
@@ -352,24 +353,23 @@ class SpanPainter {
     }
   }
 
-  /// Paints the columns of `span` in a row.
-  void draw(const Tia& tia, Tia::Things on, const Columns& span, std::uint8_t* row) const noexcept {
+  /// Which colours the columns have.
+  void arrange(const Tia& tia, Tia::Things on) noexcept {
     const auto [p0, p1, pf, bk] = tia.colours;
+    const Columns zero = at_[Tia::kP0] | at_[Tia::kM0];
+    const Columns one = at_[Tia::kP1] | at_[Tia::kM1];
     const Columns& ball = at_[Tia::kBall];
     const Columns& playfield = at_[kPlayfield];
     const bool score = (tia.ctrlpf & 2) != 0;
-    spans::Layers layers{
-        ball, at_[Tia::kP1] | at_[Tia::kM1], at_[Tia::kP0] | at_[Tia::kM0], pf, p1, p0, bk};
     if ((tia.ctrlpf & 4) != 0 && !(score && on == Tia::kHasPlayfield)) {  // PF has priority.
-      layers = {layers.middle, layers.high, ball | playfield, p1, p0, pf, bk};
+      layers_ = {one, zero, ball | playfield, p1, p0, pf, bk};
     } else if (score) {
       constexpr Columns kLeftHalf = Columns::before(Tia::kWidth / 2);
-      layers.middle = layers.middle | (playfield & ~kLeftHalf);
-      layers.high = layers.high | (playfield & kLeftHalf);
+      layers_ = {ball, one | (playfield & ~kLeftHalf), zero | (playfield & kLeftHalf), pf, p1, p0,
+                 bk};
     } else {
-      layers.low = ball | playfield;
+      layers_ = {ball | playfield, one, zero, pf, p1, p0, bk};
     }
-    spans::paint(row, span, layers);
   }
 
   std::uint8_t* frame_;
@@ -379,6 +379,7 @@ class SpanPainter {
   Tia::Things on_ = 0;
   Tia::Things stale_ = kMinded;  ///< What looks different from `at_`.
   std::array<Columns, 6> at_{};  ///< By object, then the playfield.
+  spans::Layers layers_{};
 };
 
 }  // namespace fastrl::envs::atari
