@@ -47,7 +47,7 @@ struct Answers {
 
 using Processor = Threaded<Answers>;
 
-constexpr int kSlot = 16;  ///< Bytes of a bank for each of the 256 opcodes.
+constexpr int kSlot = 32;  ///< Bytes of a bank for each opcode: half of them have one.
 
 /// Somewhere in the address space, and often where it matters.
 int address(Source& source) {
@@ -86,7 +86,8 @@ std::vector<std::uint8_t> loop(Source& source) {
   return {any({0xAD, 0xAE, 0xAC, 0x2C}), any({0x84, 0x85}), 0x02, branch, 0xFB};
 }
 
-/// A bank with nearly every opcode, perhaps between two that set flags. Wherever they lead is STA
+/// A bank with half of all opcodes, perhaps between two that set flags, before a few writes to the
+/// TIA. Wherever they lead is STA
 /// WSYNC, which is late and ends the frame.
 void fill(std::span<std::uint8_t> bank, Source& source) {
   constexpr std::array<std::uint8_t, 2> kEnd{0x85, 0x02};
@@ -113,6 +114,12 @@ void fill(std::span<std::uint8_t> bank, Source& source) {
       append(std::span(code).first(static_cast<std::size_t>(length_of(form))));
     }
     if (source.chance(50)) append(flag_setter(source));
+    for (int i = source.below(4); i > 0; --i) {
+      append(std::array{static_cast<std::uint8_t>(source.one_of({0x84, 0x85, 0x86})),
+                        static_cast<std::uint8_t>(source.one_of(
+                            {Tia::GRP0, Tia::GRP0, Tia::GRP1, Tia::GRP1, Tia::ENABL, Tia::PF0,
+                             Tia::HMP0, Tia::HMCLR, Tia::RESP0, Tia::VBLANK}))});
+    }
     append(kEnd);
   }
 }
@@ -157,7 +164,7 @@ void scramble(Processor& p, Scheme scheme, Source& source) {
   p.swchb = source.byte();
   p.bus = source.byte();
   p.frame_start = -source.below(Tia::kLineClocks);
-  p.last_cycle = p.cycle + static_cast<std::uint32_t>(source.below(12));
+  p.last_cycle = p.cycle + static_cast<std::uint32_t>(source.below(24));
   p.vblank = source.byte();
   p.differs0 = source.chance(50);
   p.differs1 = source.chance(50);
@@ -219,7 +226,7 @@ std::tuple<std::string, int> where_parts(int number, int num_states, std::uint32
     const auto begin = std::make_unique<Processor>();
     scramble(*begin, scheme, source);
     begin->cpu.pc = static_cast<std::uint16_t>((source.one_of({1, 3, 13, 15}) << 12) |
-                                               (slot * kSlot + source.below(2)));
+                                               (slot * kSlot + source.below(3)));
     std::array<std::unique_ptr<Processor>, 2> ended;
     std::array<Stop, 2> stops{};
     for (std::size_t i = 0; i < ended.size(); ++i) {
