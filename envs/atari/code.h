@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -40,6 +41,12 @@ struct Instruction {
   std::int16_t jump = 0;      ///< For a branch: how many bytes away its target is.
 };
 
+constexpr Place place_of(const Instruction& it) noexcept {
+  return static_cast<Place>(it.handler >> 8U);
+}
+constexpr const Opcode& opcode_of(const Instruction& it) noexcept {
+  return kOpcodes[it.handler & 0xFFU];
+}
 constexpr std::uint16_t handler_of(Place place, std::uint8_t code) noexcept {
   return static_cast<std::uint16_t>((static_cast<unsigned>(place) << 8U) | code);
 }
@@ -264,6 +271,23 @@ class Code {
   [[nodiscard]] Scheme scheme() const noexcept { return scheme_; }
   [[nodiscard]] PlainRange plain() const noexcept { return plain_; }
   [[nodiscard]] std::size_t size() const noexcept { return instructions_.size(); }
+  /// Which instruction is at `pc` while instruction i runs; nothing if that depends on the banks.
+  [[nodiscard]] std::optional<std::size_t> index_of(std::size_t i, int pc) const noexcept {
+    if (!address::is_cart(pc)) return std::nullopt;
+    const auto low = static_cast<std::size_t>(pc & 0xFFF);
+    const std::size_t segment = low / kSliceSize;
+    const std::size_t bank = i - (i % kBankSize);
+    switch (scheme_) {
+      case Scheme::kFE:
+        return ((pc & 0x2000) != 0 ? 0 : kBankSize) + low;
+      case Scheme::kE0:
+        if (segment == 3) return 7 * kBankSize + low;
+        if (segment == (i / kSliceSize) % 4) return bank + low;
+        return std::nullopt;
+      default:
+        return bank + low;
+    }
+  }
   /// `offset` in the sequence of banks; for E0 of slice 0 in segments 0, 1, 2, 3, slice 1 ...
   [[nodiscard]] const Instruction* instructions(std::size_t offset) const noexcept {
     return instructions_.data() + offset;

@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "envs/atari/live_flags.h"
 #include "envs/atari/rom.h"
 #include "envs/atari/tia.h"
 #include "envs/atari/x86_64.h"
@@ -37,8 +38,7 @@ namespace fastrl::envs::atari {
 template <typename Host>
 class Translator {
  public:
-  explicit Translator(const Code& code)
-      : code_(code), live_at_(code.size(), 0), known_(code.size(), false) {
+  explicit Translator(const Code& code) : code_(code), flags_(code), known_(code.size(), false) {
     made_.instructions.assign(code.instructions(0), code.instructions(0) + code.size());
     made_.entries.assign(code.size(), {kNowhere, 0});
   }
@@ -46,10 +46,9 @@ class Translator {
   /// Null if the system does not allow it.
   [[nodiscard]] std::unique_ptr<const Translation> translate() {
     emit_entrance();
-    find_live_flags();
     for (std::size_t bank = 0; bank < code_.size(); bank += Code::kBankSize) {
       const std::uint8_t* vector = code_.bytes(bank + 0xFFC);
-      if (const auto start = index_of(bank, vector[0] | (vector[1] << 8))) emit_from(*start);
+      if (const auto start = code_.index_of(bank, vector[0] | (vector[1] << 8))) emit_from(*start);
     }
     for (std::size_t i = 0; i < code_.size(); ++i) emit_from(i);
     emit_exits();
@@ -68,7 +67,6 @@ class Translator {
   using If = x86_64::If;
   using Width = x86_64::Width;
   using Jump = x86_64::Assembler::Jump;
-  using Flags = std::uint8_t;
   static_assert(std::is_standard_layout_v<Processor>);
   static_assert(sizeof(Instruction) == 8 && sizeof(Translation::Entry) == 8);
 
@@ -83,12 +81,6 @@ class Translator {
   static constexpr Reg kCarry = Reg::k11;  ///< Byte: as Threaded::carry.
   static constexpr Reg kFree = Reg::kAx;
   static constexpr Reg kFree2 = Reg::kSi;
-
-  // Flags that somebody may read.
-  static constexpr Flags kLiveNz = 1;
-  static constexpr Flags kLiveCarry = 2;
-  static constexpr Flags kLiveOverflow = 4;
-  static constexpr Flags kAllLive = 7;
 
   static constexpr std::uint32_t kNowhere = 0;  ///< Where the entrance is, and no instruction.
 
@@ -135,153 +127,7 @@ class Translator {
     return part_of(Field::bytes, 8 * static_cast<int>(Processor::segment_of(address)));
   }
 
-  static Place place_of(const Instruction& it) { return static_cast<Place>(it.handler >> 8U); }
-  static const Opcode& opcode_of(const Instruction& it) { return kOpcodes[it.handler & 0xFFU]; }
   [[nodiscard]] const Instruction& at(std::size_t i) const { return *code_.instructions(i); }
-
-  // ---- where things are -------------------------------------------------------------------------
-  /// What is seen at `pc` while instruction i runs; nothing if that depends on the banks.
-  [[nodiscard]] std::optional<std::size_t> index_of(std::size_t i, int pc) const {
-    const auto low = static_cast<std::size_t>(pc & 0xFFF);
-    const std::size_t bank = i - (i % Code::kBankSize);
-    if (!address::is_cart(pc)) return std::nullopt;
-    switch (code_.scheme()) {
-      case Scheme::kFE:
-        return ((pc & 0x2000) != 0 ? 0 : Code::kBankSize) + low;
-      case Scheme::kE0:
-        if (low >> 10U == 3) return 7 * Code::kBankSize + low;
-        if (low >> 10U == (i >> 10U & 3U)) return bank + low;
-        return std::nullopt;
-      default:
-        return bank + low;
-    }
-  }
-
-  // ---- flags ------------------------------------------------------------------------------------
-  static Flags read_by(Operation operation) {
-    using enum Operation;
-    switch (operation) {
-      case ADC:
-      case SBC:
-      case ROL:
-      case ROR:
-      case BCC:
-      case BCS:
-        return kLiveCarry;
-      case BEQ:
-      case BNE:
-      case BMI:
-      case BPL:
-        return kLiveNz;
-      case BVC:
-      case BVS:
-        return kLiveOverflow;
-      case PHP:
-        return kAllLive;
-      default:
-        return 0;
-    }
-  }
-  static Flags set_by(Operation operation) {
-    using enum Operation;
-    switch (operation) {
-      case ADC:
-      case SBC:
-      case PLP:
-        return kAllLive;
-      case ASL:
-      case LSR:
-      case ROL:
-      case ROR:
-      case CMP:
-      case CPX:
-      case CPY:
-        return kLiveNz | kLiveCarry;
-      case BIT:
-        return kLiveNz | kLiveOverflow;
-      case CLC:
-      case SEC:
-        return kLiveCarry;
-      case CLV:
-        return kLiveOverflow;
-      case AND:
-      case EOR:
-      case ORA:
-      case DEC:
-      case DEX:
-      case DEY:
-      case INC:
-      case INX:
-      case INY:
-      case LAX:
-      case LDA:
-      case LDX:
-      case LDY:
-      case PLA:
-      case TAX:
-      case TAY:
-      case TSX:
-      case TXA:
-      case TYA:
-        return kLiveNz;
-      default:
-        return 0;
-    }
-  }
-
-  /// Whether the frame may end with it: then all registers are looked at.
-  static bool may_end_frame(const Instruction& it) {
-    const Place place = place_of(it);
-    const Opcode& opcode = opcode_of(it);
-    const bool writes =
-        access_of(opcode.operation) != Access::kRead && opcode.form != Form::kAccumulator;
-    return opcode.form == Form::kPush || opcode.form == Form::kCall ||
-           (writes && place != Place::kRam && place != Place::kPort);
-  }
-
-  /// Flags that may be read after instruction i, before they are set.
-  [[nodiscard]] Flags live_after(std::size_t i) const {
-    const Instruction& it = at(i);
-    const auto live_there = [&](int pc) {
-      const auto target = index_of(i, pc);
-      return target ? live_at_[*target] : kAllLive;
-    };
-    if (place_of(it) == Place::kUnknown) return kAllLive;
-    const auto length = static_cast<std::size_t>(length_of(opcode_of(it).form));
-    switch (opcode_of(it).form) {
-      case Form::kRelative:
-        return live_at_[i + length] | live_at_[i + static_cast<std::size_t>(it.jump)];
-      case Form::kAbsoluteJump:
-      case Form::kCall:
-        return live_there(it.operand);
-      case Form::kReturn:
-      case Form::kIndirectJump:
-        return kAllLive;
-      case Form::kAbsoluteX:
-      case Form::kAbsoluteY:
-      case Form::kIndirectX:
-      case Form::kIndirectY:
-        // One that switches banks goes on in another part.
-        return place_of(it) == Place::kTable ? live_at_[i + length] : kAllLive;
-      default:
-        return live_at_[i + length];
-    }
-  }
-
-  void find_live_flags() {
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (std::size_t i = code_.size(); i-- > 0;) {
-        const Operation operation = opcode_of(at(i)).operation;
-        const bool all = place_of(at(i)) == Place::kUnknown || may_end_frame(at(i));
-        const Flags before = live_at_[i];
-        live_at_[i] =
-            all ? kAllLive
-                : static_cast<Flags>((live_after(i) & ~set_by(operation)) | read_by(operation));
-        changed = changed || live_at_[i] != before;
-      }
-    }
-  }
 
   // ---- ways in and out --------------------------------------------------------------------------
   /// Called like a handler, with an address in the machine code in place of an instruction.
@@ -293,7 +139,11 @@ class Translator {
 
   /// Leaves to the handler of instruction i, which has changed nothing yet, if the condition holds.
   void leave_if(If condition) { exits_.push_back({asm_.jump(condition), i_, ahead_}); }
-  void leave() { exits_.push_back({asm_.jump(), i_, ahead_}); }
+  /// Always; then whoever comes from a handler need not come here.
+  void leave() {
+    made_.instructions[i_] = at(i_);
+    exits_.push_back({asm_.jump(), i_, ahead_});
+  }
   void leave_to_wait() { exits_.push_back({asm_.jump(), i_, ahead_, true}); }
   /// kCycle is less than nothing where the code is further ahead than the frame is old.
   void give_up_if_late() {
@@ -378,12 +228,12 @@ class Translator {
     const Instruction& it = at(i);
     const Form form = opcode_of(it).form;
     i_ = i;
-    live_ = live_after(i);
+    live_ = flags_.after(i);
+    made_.instructions[i].handler = handler_of(Place::kTranslated, it.handler & 0xFFU);
     if (place_of(it) == Place::kUnknown) {
       leave();
       return std::nullopt;
     }
-    made_.instructions[i].handler = handler_of(Place::kTranslated, it.handler & 0xFFU);
     const std::size_t next = i + static_cast<std::size_t>(length_of(form));
     if (Processor::timer_loop(&it)) {
       leave_to_wait();
@@ -409,7 +259,6 @@ class Translator {
         break;
     }
     if (!emit_plain(it)) {
-      made_.instructions[i] = it;
       leave();
       waiting_.push_back(next);
       return std::nullopt;
@@ -485,14 +334,13 @@ class Translator {
     asm_.alu(Width::k32, Alu::kAdd, kCycle, kFree);
     ahead_ += turn;
     give_up_if_late();
-    live_ = live_after(i_ + 1);
+    live_ = flags_.after(i_ + 1);
     keep_nz(counter);
     return i_ + 3;
   }
 
   std::optional<std::size_t> emit_jump(const Instruction& it) {
     if (!address::is_cart(it.operand)) {
-      made_.instructions[i_] = it;
       leave();
       return std::nullopt;
     }
@@ -546,15 +394,16 @@ class Translator {
     leave_if(If::kEqual);
   }
 
-  /// Returns where to, if that is known.
+  /// Returns where to, if that is known. Only forward jumps in a bank, of which there are no more
+  /// than it has bytes, do without a look at the clock.
   std::optional<std::size_t> jump(int pc) {
-    const auto target = index_of(i_, pc);
+    const auto target = code_.index_of(i_, pc);
     if (!target) {
       asm_.mov(kFree, static_cast<std::uint32_t>(pc));
       jump_to_address();
       return std::nullopt;
     }
-    if (*target <= i_) give_up_if_late();
+    if (*target <= i_ || *target / Code::kBankSize != i_ / Code::kBankSize) give_up_if_late();
     asm_.store32(Field::page, static_cast<std::uint32_t>(pc & 0xF000));
     return target;
   }
@@ -646,7 +495,7 @@ class Translator {
         emit_read_rom(operation, it.operand);
         break;
       case Place::kTable:
-        if (!emit_read_table(operation, form, it.operand)) return false;
+        emit_read_table(operation, form, it.operand);
         break;
       case Place::kPort:
         if (!reads || !emit_read_port(operation, it.operand)) return false;
@@ -666,7 +515,7 @@ class Translator {
   }
 
   void emit_read_rom(Operation operation, int address) {
-    if (const auto i = index_of(i_, address)) {
+    if (const auto i = code_.index_of(i_, address)) {
       emit_read(operation, std::int32_t{*code_.bytes(*i)});
     } else {
       asm_.load64(kFree, slice(address));
@@ -674,23 +523,24 @@ class Translator {
     }
   }
 
-  bool emit_read_table(Operation operation, Form form, int base) {
+  void emit_read_table(Operation operation, Form form, int base) {
     const Reg index = form == Form::kAbsoluteX ? kX : kY;
-    const bool in_one_slice = (base & 0x3FF) + 0xFF < Code::kSliceSize;
-    if (code_.scheme() == Scheme::kE0 && !in_one_slice) return false;
+    if (code_.scheme() == Scheme::kE0 && (base & 0x3FF) + 0xFF >= Code::kSliceSize) {
+      asm_.lea(kFree2, {index, base});
+      return emit_read(operation, find_in_cart(index));
+    }
     if ((base & 0xFF) != 0) {
       asm_.lea(kFree, {index, base & 0xFF});
       asm_.shift(Width::k32, Shift::kShr, kFree, 8);
       asm_.alu(Width::k32, Alu::kAdd, kCycle, kFree);
     }
-    if (const auto begin = index_of(i_, base)) {
+    if (const auto begin = code_.index_of(i_, base)) {
       asm_.mov_address(kFree, code_.bytes(*begin));
       emit_read(operation, Mem{kFree, 0, index});
     } else {
       asm_.load64(kFree, slice(base));
       emit_read(operation, Mem{kFree, base & 0x3FF, index});
     }
-    return true;
   }
 
   bool emit_read_port(Operation operation, int address) {
@@ -726,50 +576,61 @@ class Translator {
         return true;
       case Form::kAbsoluteX:
       case Form::kAbsoluteY: {
-        if (address::is_cart(operand) && !reads) return false;
         const Reg index = form == Form::kAbsoluteX ? kX : kY;
         asm_.lea(kFree2, {index, operand});
-        if (address::is_cart(operand)) {
+        if (!address::is_cart(operand)) {
+          use_ram(operation, index);
+        } else if (reads) {
           leave_unless_cart(kFree2);
           emit_read(operation, find_in_cart(index));
-          return true;
+        } else {
+          return false;
         }
-        leave_unless_ram(kFree2);
-        asm_.load8(kFree2, kFree2);
-        if (reads) count_crossing(index);
-        use(operation, ram(kFree2));
         return true;
       }
-      case Form::kIndirectY: {
+      case Form::kIndirectX:
+        asm_.lea(kFree2, {kX, operand});
+        asm_.load8(kFree2, kFree2);
+        asm_.alu(Width::k32, Alu::kSub, kFree2, 0x80);
+        asm_.alu(Width::k32, Alu::kCmp, kFree2, 0xFE - 0x80);
+        leave_if(If::kAbove);
+        asm_.load16(kFree2, part_of(ram(0), kFree2));
+        emit_pointed(operation, std::nullopt);
+        return true;
+      default:  // kIndirectY
         asm_.load16(kFree2, ram(operand));
         asm_.alu(Width::k32, Alu::kAdd, kFree2, kY);
-        if (!reads) {
-          leave_unless_ram(kFree2);
-          asm_.load8(kFree2, kFree2);
-          asm_.store8(ram(kFree2), kA);
-          return true;
-        }
-        asm_.test32(kFree2, 0x1000);
-        const Jump elsewhere = asm_.skip(If::kEqual);
-        const Mem byte = find_in_cart(kY);
-        const Jump found = asm_.skip();
-        asm_.aim_here(elsewhere);
-        leave_unless_ram(kFree2);
-        count_crossing(kY);
-        asm_.load8(kFree, kFree2);
-        asm_.lea(byte.base, ram(0), Width::k64);
-        asm_.alu(Width::k32, Alu::kSub, byte.index, 0x80);
-        asm_.aim_here(found);
-        emit_read(operation, byte);
+        emit_pointed(operation, kY);
         return true;
-      }
-      default:
-        return false;
     }
   }
 
+  /// kFree2: the address, to which the index was added.
+  void emit_pointed(Operation operation, std::optional<Reg> index) {
+    if (access_of(operation) != Access::kRead) return use_ram(operation, index);
+    asm_.test32(kFree2, 0x1000);
+    const Jump elsewhere = asm_.skip(If::kEqual);
+    const Mem byte = find_in_cart(index);
+    const Jump found = asm_.skip();
+    asm_.aim_here(elsewhere);
+    leave_unless_ram(kFree2);
+    count_crossing(index);
+    asm_.load8(kFree, kFree2);
+    asm_.lea(byte.base, ram(0), Width::k64);
+    asm_.alu(Width::k32, Alu::kSub, byte.index, 0x80);
+    asm_.aim_here(found);
+    emit_read(operation, byte);
+  }
+
+  void use_ram(Operation operation, std::optional<Reg> index) {
+    leave_unless_ram(kFree2);
+    if (access_of(operation) == Access::kRead) count_crossing(index);
+    asm_.load8(kFree2, kFree2);
+    use(operation, ram(kFree2));
+  }
+
   /// kFree2, a sum with the index, is an address in the cartridge. Returns where its byte is.
-  Mem find_in_cart(Reg index) {
+  Mem find_in_cart(std::optional<Reg> index) {
     const PlainRange plain = code_.plain();
     asm_.mov(kFree, kFree2);
     asm_.alu(Width::k32, Alu::kAnd, kFree, 0xFFF);
@@ -797,17 +658,18 @@ class Translator {
   }
 
   /// kFree2 is a sum with the index: a cycle more if its low byte has wrapped.
-  void count_crossing(Reg index) {
-    asm_.alu(Width::k8, Alu::kCmp, kFree2, index);
+  void count_crossing(std::optional<Reg> index) {
+    if (!index) return;
+    asm_.alu(Width::k8, Alu::kCmp, kFree2, *index);
     asm_.alu(Width::k32, Alu::kAdc, kCycle, 0);
   }
 
   // ---- operations -------------------------------------------------------------------------------
   void keep_nz(Reg from) {
-    if ((live_ & kLiveNz) != 0) asm_.mov(kNz, from);
+    if ((live_ & LiveFlags::kNz) != 0) asm_.mov(kNz, from);
   }
   void keep_carry(If condition) {
-    if ((live_ & kLiveCarry) != 0) asm_.set(condition, kCarry);
+    if ((live_ & LiveFlags::kCarry) != 0) asm_.set(condition, kCarry);
   }
 
   void emit_implied(Operation operation) {
@@ -921,7 +783,7 @@ class Translator {
 
   template <typename From>
   void compare(Reg reg, From from) {
-    if ((live_ & kLiveNz) != 0) {
+    if ((live_ & LiveFlags::kNz) != 0) {
       asm_.mov(kNz, reg);
       asm_.alu(Width::k8, Alu::kSub, kNz, from);
     } else {
@@ -941,7 +803,7 @@ class Translator {
     }
     asm_.alu(Width::k8, subtracts ? Alu::kSbb : Alu::kAdc, kA, from);
     keep_carry(subtracts ? If::kNotBelow : If::kBelow);
-    if ((live_ & kLiveOverflow) != 0) asm_.set(If::kOverflow, Field::overflow);
+    if ((live_ & LiveFlags::kOverflow) != 0) asm_.set(If::kOverflow, Field::overflow);
     keep_nz(kA);
   }
 
@@ -952,7 +814,7 @@ class Translator {
     } else {
       asm_.mov(kFree, static_cast<std::uint32_t>(from));
     }
-    if ((live_ & kLiveOverflow) != 0) {
+    if ((live_ & LiveFlags::kOverflow) != 0) {
       asm_.test32(kFree, flags::kOverflow);
       asm_.set(If::kNotEqual, Field::overflow);
     }
@@ -1107,8 +969,8 @@ class Translator {
   };
 
   const Code& code_;
-  std::vector<Flags> live_at_;  ///< Flags that may be read from this instruction on.
-  std::vector<bool> known_;     ///< How far ahead the code of an instruction is.
+  const LiveFlags flags_;
+  std::vector<bool> known_;  ///< How far ahead the code of an instruction is.
   Translation made_;
   x86_64::Assembler asm_;
   std::vector<std::size_t> waiting_;  ///< Where chains may begin.
@@ -1118,8 +980,8 @@ class Translator {
 
   // Of the instruction that is being emitted.
   std::size_t i_ = 0;
-  std::int32_t ahead_ = 0;  ///< As Translation::Entry::ahead.
-  Flags live_ = kAllLive;   ///< Flags that are read after it.
+  std::int32_t ahead_ = 0;                 ///< As Translation::Entry::ahead.
+  LiveFlags::Set live_ = LiveFlags::kAll;  ///< Flags that may be read after it.
 };
 
 /// Machine code of all banks; null where there can be none.

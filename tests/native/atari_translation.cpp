@@ -47,7 +47,7 @@ struct Answers {
 
 using Processor = Threaded<Answers>;
 
-constexpr int kSlot = 16;  ///< Bytes of a bank for each of the 256 opcodes.
+constexpr int kSlot = 32;  ///< Bytes of a bank for each opcode: half of them have one.
 
 /// Somewhere in the address space, and often where it matters.
 int address(Source& source) {
@@ -67,26 +67,60 @@ int address(Source& source) {
   }
 }
 
-/// A bank with every opcode, and STA WSYNC, which is late and ends the frame, wherever they lead.
+/// An instruction that sets flags, so that those of the one before are dead.
+std::array<std::uint8_t, 2> flag_setter(Source& source) {
+  constexpr int kCld = 0xD8, kClv = 0xB8, kClc = 0x18;
+  const int opcode = source.one_of({0xA9, 0xC9, 0x69, 0xE9, 0x24, kCld, kClv, kClc});
+  const bool implied = opcode == kCld || opcode == kClv || opcode == kClc;
+  return {static_cast<std::uint8_t>(opcode),
+          implied ? std::uint8_t{0xEA} : static_cast<std::uint8_t>(0x80 | source.below(0x80))};
+}
+
+/// A loop that the translator skips: DEX or DEY, or a read of the timer, and a branch back to it.
+std::vector<std::uint8_t> loop(Source& source) {
+  const auto any = [&](std::initializer_list<int> all) {
+    return static_cast<std::uint8_t>(source.one_of(all));
+  };
+  const std::uint8_t branch = any({0x10, 0x30, 0xD0, 0xF0});
+  if (source.chance(50)) return {any({0xCA, 0x88, 0xE8, 0xC8}), branch, 0xFD};
+  return {any({0xAD, 0xAE, 0xAC, 0x2C}), any({0x84, 0x85}), 0x02, branch, 0xFB};
+}
+
+/// A bank with half of all opcodes, perhaps between two that set flags, before a few writes to the
+/// TIA. Wherever they lead is STA
+/// WSYNC, which is late and ends the frame.
 void fill(std::span<std::uint8_t> bank, Source& source) {
   constexpr std::array<std::uint8_t, 2> kEnd{0x85, 0x02};
   for (std::size_t i = 0; i < bank.size(); ++i) bank[i] = kEnd[i % 2];
   std::array<std::uint8_t, 256> opcodes{};
   std::iota(opcodes.begin(), opcodes.end(), std::uint8_t{0});
   std::ranges::shuffle(opcodes, source.bits);
-  const auto even = [](int a) { return a & ~1; };
   for (std::size_t slot = 0; slot < bank.size() / kSlot; ++slot) {
-    const std::span code = bank.subspan(slot * kSlot + static_cast<std::size_t>(source.below(2)));
+    auto at = bank.begin() + static_cast<std::ptrdiff_t>(slot * kSlot) + source.below(2);
+    const auto append = [&at](std::span<const std::uint8_t> code) {
+      at = std::ranges::copy(code, at).out;
+    };
     const std::uint8_t opcode = opcodes[slot % opcodes.size()];
     const Form form = kOpcodes[opcode].form;
     const bool jumps = form == Form::kAbsoluteJump || form == Form::kCall;
-    const int operand =
-        jumps && source.chance(80) ? 0xF000 | even(source.below(0x1000)) : address(source);
-    const auto length = static_cast<std::size_t>(length_of(form));
-    code[0] = opcode;
-    if (length > 1) code[1] = static_cast<std::uint8_t>(operand);
-    if (length > 2) code[2] = static_cast<std::uint8_t>(operand >> 8);
-    std::ranges::copy(kEnd, code.begin() + static_cast<std::ptrdiff_t>(length));
+    const int to_end = 0xF000 | (source.below(0x1000) & ~1);
+    const int operand = jumps && source.chance(80) ? to_end : address(source);
+    const std::array<std::uint8_t, 3> code{opcode, static_cast<std::uint8_t>(operand),
+                                           static_cast<std::uint8_t>(operand >> 8)};
+    if (source.chance(50)) append(flag_setter(source));
+    if (source.chance(10)) {
+      append(loop(source));
+    } else {
+      append(std::span(code).first(static_cast<std::size_t>(length_of(form))));
+    }
+    if (source.chance(50)) append(flag_setter(source));
+    for (int i = source.below(4); i > 0; --i) {
+      append(std::array{static_cast<std::uint8_t>(source.one_of({0x84, 0x85, 0x86})),
+                        static_cast<std::uint8_t>(source.one_of(
+                            {Tia::GRP0, Tia::GRP0, Tia::GRP1, Tia::GRP1, Tia::ENABL, Tia::PF0,
+                             Tia::HMP0, Tia::HMCLR, Tia::RESP0, Tia::VBLANK}))});
+    }
+    append(kEnd);
   }
 }
 
@@ -130,7 +164,7 @@ void scramble(Processor& p, Scheme scheme, Source& source) {
   p.swchb = source.byte();
   p.bus = source.byte();
   p.frame_start = -source.below(Tia::kLineClocks);
-  p.last_cycle = p.cycle + static_cast<std::uint32_t>(source.below(12));
+  p.last_cycle = p.cycle + static_cast<std::uint32_t>(source.below(24));
   p.vblank = source.byte();
   p.differs0 = source.chance(50);
   p.differs1 = source.chance(50);
@@ -192,7 +226,7 @@ std::tuple<std::string, int> where_parts(int number, int num_states, std::uint32
     const auto begin = std::make_unique<Processor>();
     scramble(*begin, scheme, source);
     begin->cpu.pc = static_cast<std::uint16_t>((source.one_of({1, 3, 13, 15}) << 12) |
-                                               (slot * kSlot + source.below(2)));
+                                               (slot * kSlot + source.below(3)));
     std::array<std::unique_ptr<Processor>, 2> ended;
     std::array<Stop, 2> stops{};
     for (std::size_t i = 0; i < ended.size(); ++i) {
