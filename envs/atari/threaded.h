@@ -8,11 +8,13 @@
 // Oracle:   m6507.h and console.h (tests/oracle/test_atari.py: the fast console).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "envs/atari/beam.h"
@@ -332,8 +334,12 @@ struct Threaded {
         record(now, reg, value);
         break;
       case Tia::HMCLR:
-        forget_kept(reg);
-        record(now, reg, value);
+        if (std::ranges::all_of(motions(), [](std::uint16_t motion) { return motion == 0; })) {
+          touch(now, reg);
+        } else {
+          std::ranges::fill(motions(), std::uint16_t{0});
+          record(now, reg, value);
+        }
         break;
       default:
         if (is_kept(reg)) return keep(reg, value, now);
@@ -396,10 +402,15 @@ struct Threaded {
     }
   }
 
+  /// Of `kept`, what HMCLR clears.
+  std::span<std::uint16_t, 5> motions() noexcept {
+    return std::span(kept).template subspan<Tia::HMP0, 5>();
+  }
+
   /// Writes that are not known any more to change nothing.
   void forget_kept(int reg) noexcept {
     if (reg == Tia::HMCLR) {
-      for (int hm = Tia::HMP0; hm <= Tia::HMBL; ++hm) kept[static_cast<std::size_t>(hm)] = kUnkept;
+      std::ranges::fill(motions(), kUnkept);
     } else {
       kept[static_cast<std::size_t>(reg)] = kUnkept;
     }
@@ -455,7 +466,7 @@ struct Threaded {
 
   std::uint8_t read_tia(int a, std::uint32_t now, std::uint8_t before) noexcept {
     const std::uint8_t value = host->read_tia(*this, a, now, before);
-    record(now, TiaAccess::kRead, TiaAccess::kNothing);
+    touch(now, TiaAccess::kNothing);
     if (num_accesses > kMaxReads) stop = Stop::kGaveUp;
     return value;
   }

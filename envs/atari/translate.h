@@ -877,12 +877,7 @@ class Translator {
       case Tia::CXCLR:
         break;
       case Tia::HMCLR:
-        for (int hm = Tia::HMP0; hm <= Tia::HMBL; ++hm) {
-          asm_.store16(kept(hm), std::uint16_t{Processor::kUnkept});
-        }
-        asm_.store8(Field::differs0, 1);
-        asm_.store8(Field::differs1, 1);
-        break;
+        return emit_clear_motions(value);
       case Tia::GRP0:
         return emit_graphics(reg, value, Field::differs0, Field::differs1);
       case Tia::GRP1:
@@ -904,6 +899,21 @@ class Translator {
         return true;
     }
     record(reg, value);
+    return true;
+  }
+
+  bool emit_clear_motions(Reg value) {
+    asm_.alu(Width::k64, Alu::kCmp, kept(Tia::HMP0), 0);  // Four of them.
+    const Jump some = asm_.skip(If::kNotEqual);
+    asm_.alu(Width::k16, Alu::kCmp, kept(Tia::HMBL), 0);
+    const Jump last = asm_.skip(If::kNotEqual);
+    touch(Tia::HMCLR);
+    const Jump done = asm_.skip();
+    asm_.aim_here(some);
+    asm_.aim_here(last);
+    for (int hm = Tia::HMP0; hm <= Tia::HMBL; ++hm) asm_.store16(kept(hm), std::uint16_t{0});
+    record(Tia::HMCLR, value);
+    asm_.aim_here(done);
     return true;
   }
 
