@@ -83,6 +83,12 @@ class Beam {
     tia.drawn = std::min(due_, window_end_);
   }
 
+  /// The picture up to a clock.
+  void catch_up(Tia& tia, Clock now) noexcept {
+    due_ = std::max(due_, now);
+    make_up(tia, due_);
+  }
+
  private:
   static constexpr int kCombEnd = Tia::kBlankClocks + 8;
 

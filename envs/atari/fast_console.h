@@ -114,7 +114,9 @@ struct FastConsole : Console {
   };
 
   bool run_fast(const Rom& rom, bool seen) noexcept {
+    if (never_clears_) settle(Tia::kAllLatches);
     Run processor(tia, frames[current].data(), seen);
+    if (never_clears_) processor.sought = Tia::kAllLatches;
     processor.riot = riot;
     processor.cart = cart;
     processor.cpu = cpu;
@@ -177,12 +179,10 @@ struct FastConsole : Console {
       run.lookout = Beam<false>(tia, nullptr);
     }
     replay(run);
-    // The picture up to now.
-    const std::array reading{TiaAccess::make(now, TiaAccess::kRead, TiaAccess::kNothing)};
     if (run.seen) {
-      run.painter.play(tia, reading);
+      run.painter.catch_up(tia, clock_of(now));
     } else {
-      run.lookout.play(tia, reading);
+      run.lookout.catch_up(tia, clock_of(now));
     }
   }
 
@@ -234,7 +234,9 @@ struct FastConsole : Console {
     Picture& picture = pictures_[current];
     if (end_of_last_clear(log) > 0) {
       for (Picture& before : pictures_) before.unsought = 0;
+      never_clears_ = false;
     } else {
+      never_clears_ = never_clears_ || picture.unsought != 0;
       settle(picture, Tia::kAllLatches);
     }
     const auto unsought = static_cast<std::uint16_t>(Tia::kAllLatches & ~run.sought);
@@ -270,6 +272,7 @@ struct FastConsole : Console {
   }
 
   std::uint16_t wanted_ = 0;           ///< Latches that the game has read.
+  bool never_clears_ = false;          ///< For two frames: what is not sought now is sought later.
   std::array<Picture, 2> pictures_{};  ///< By frame.
 };
 
