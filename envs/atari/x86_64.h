@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "csrc/core/check.h"
+
 namespace fastrl::envs::atari::x86_64 {
 
 /// Numbers of registers. One of 8 bits is the low byte.
@@ -188,6 +190,7 @@ class Assembler {
   void aim(Jump jump, std::size_t target) noexcept {
     const auto distance = static_cast<std::uint32_t>(target - jump.end);
     const unsigned length = jump.is_short ? 1 : 4;
+    FASTRL_DCHECK(!jump.is_short || distance < 128);
     for (unsigned i = 0; i < length; ++i) {
       bytes_[jump.end - length + i] = static_cast<std::uint8_t>(distance >> (8U * i));
     }
