@@ -575,28 +575,24 @@ struct Threaded {
   /// The loop at `at`, if it is one that goes on until the timer says something.
   static std::optional<TimerLoop> timer_loop(const Instruction* at) noexcept {
     using enum Operation;
-    const auto operation_of = [](const Instruction& it) {
-      return kOpcodes[it.handler & 0xFFU].operation;
-    };
-    const Operation reads = operation_of(at[0]);
+    const Operation reads = opcode_of(at[0]).operation;
     const bool loads = reads == LDA || reads == LDX || reads == LDY;
-    if ((at[0].handler >> 8U) != static_cast<unsigned>(Place::kPort) || (at[0].operand & 4) == 0 ||
-        at[3].jump != -3 || !(loads || reads == BIT)) {
-      return std::nullopt;
-    }
+    const bool is_timer = place_of(at[0]) == Place::kPort && (at[0].operand & 4) != 0;
+    if (!is_timer || !(loads || reads == BIT) || at[3].jump != -3) return std::nullopt;
     const bool is_intim = (at[0].operand & 1) == 0;  // INSTAT reads as 0 until it runs out.
-    switch (operation_of(at[3])) {
+    switch (opcode_of(at[3]).operation) {
       case BPL:
         return TimerLoop{0, is_intim ? 0x7F : 0xFF};
       case BMI:
         if (is_intim) return TimerLoop{0x80, 0xFF};
-        return std::nullopt;
+        break;
       case BNE:
         if (is_intim && loads) return TimerLoop{1, 0xFF};
-        return std::nullopt;
+        break;
       default:
-        return std::nullopt;
+        break;
     }
+    return std::nullopt;
   }
 
   /// The handler of `at`, after the turns of its loop that another turn follows: what they leave is
@@ -605,8 +601,8 @@ struct Threaded {
                              std::uint32_t a, std::uint32_t x, std::uint32_t y) noexcept {
     const Instruction& read = *t.rom->code->instructions(t.index_of(at));
     const auto [least, most] = *timer_loop(&read);
-    const std::uint32_t until_read = kOpcodes[read.handler & 0xFFU].cycles;
-    const std::uint32_t turn = until_read + kOpcodes[at[3].handler & 0xFFU].cycles + at[3].operand;
+    const std::uint32_t until_read = opcode_of(read).cycles;
+    const std::uint32_t turn = until_read + opcode_of(at[3]).cycles + at[3].operand;
     cycle += (t.riot.stays(least, most, cycle + until_read) + turn - 1) / turn * turn;
     if (cycle >= kDeadline) {
       t.stop = Stop::kGaveUp;

@@ -460,13 +460,8 @@ class Translator {
         emit_read(operation, static_cast<std::int32_t>(it.operand));
         break;
       case Form::kPush:
-        if (operation == Operation::PHP) return false;
-        asm_.load8(kFree, Field::sp);
-        asm_.test8(kFree, kFree);
-        leave_if(If::kNotNegative);
-        asm_.store8(ram(kFree), kA);
-        asm_.dec8(Field::sp);
-        break;
+        emit_push(operation, cycles);
+        return true;
       case Form::kPull:
         if (operation == Operation::PLP) return false;
         asm_.load8(kFree2, Field::sp);
@@ -481,6 +476,72 @@ class Translator {
     }
     ahead_ += cycles;
     return true;
+  }
+
+  /// To memory or, as games do that draw missiles and ball with a few PHP, to their registers.
+  void emit_push(Operation operation, int cycles) {
+    const Reg value = operation == Operation::PHA ? kA : kFree;
+    if (operation == Operation::PHP) load_status();
+    count(ahead_ + cycles);
+    ahead_ = -cycles;  // For who leaves.
+    asm_.load8(kFree2, Field::sp);
+    asm_.test8(kFree2, kFree2);
+    const Jump to_tia = asm_.skip(If::kNotNegative);
+    asm_.store8(ram(kFree2), value);
+    const Jump stored = asm_.skip();
+
+    asm_.aim_here(to_tia);
+    asm_.alu(Width::k8, Alu::kCmp, kFree2, Tia::ENAM0);
+    leave_if(If::kBelow);
+    asm_.alu(Width::k8, Alu::kCmp, kFree2, Tia::ENABL);
+    leave_if(If::kAbove);
+    asm_.alu(Width::k32, Alu::kCmp, kCycle, Field::last_cycle);
+    leave_if(If::kAbove);
+    const Mem old = part_of(Field::kept, kFree2, 1);
+    asm_.alu(Width::k16, Alu::kCmp, old, value);
+    const Jump other = asm_.skip(If::kNotEqual);
+    asm_.mov(kFree, kCycle);
+    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
+    asm_.lea(kFree, {kFree, access_bits(TiaAccess::kRead, 0), kFree2});
+    asm_.store32(Field::touched, kFree);
+    const Jump touched = asm_.skip();
+    asm_.aim_here(other);
+    asm_.store16(old, value);
+    asm_.alu(Width::k8, Alu::kCmp, kFree2, Tia::ENABL);
+    const Jump no_ball = asm_.skip(If::kNotEqual);
+    asm_.store8(Field::differs0, 1);
+    asm_.aim_here(no_ball);
+    asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
+    asm_.alu(Width::k32, Alu::kAdd, kFree2, value);
+    asm_.mov(kFree, kCycle);
+    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
+    asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
+    append_access();
+
+    asm_.aim_here(touched);
+    asm_.aim_here(stored);
+    asm_.dec8(Field::sp);
+    ahead_ = 0;
+  }
+
+  /// kFree = P, as PHP pushes it.
+  void load_status() {
+    asm_.load8(kFree, Field::overflow);
+    asm_.shift(Width::k32, Shift::kShl, kFree, 3);
+    asm_.alu(Width::k8, Alu::kOr, kFree, Field::decimal);
+    asm_.shift(Width::k32, Shift::kShl, kFree, 1);
+    asm_.alu(Width::k8, Alu::kOr, kFree, Field::interrupt_disable);
+    asm_.shift(Width::k32, Shift::kShl, kFree, 2);
+    asm_.alu(Width::k8, Alu::kOr, kFree, kCarry);
+    asm_.alu(Width::k32, Alu::kOr, kFree, flags::kUnused);
+    asm_.test8(kNz, kNz);
+    asm_.set(If::kEqual, kFree2);
+    asm_.load8(kFree2, kFree2);
+    asm_.lea(kFree, {kFree, 0, kFree2, 1});
+    asm_.test32(kNz, 0x8080);
+    asm_.set(If::kNotEqual, kFree2);
+    asm_.shift(Width::k32, Shift::kShl, kFree2, 7);
+    asm_.alu(Width::k32, Alu::kOr, kFree, kFree2);
   }
 
   bool emit_access(const Instruction& it) {
@@ -958,7 +1019,7 @@ class Translator {
     return static_cast<std::int32_t>(TiaAccess::make(0, reg, value).bits);
   }
 
-  // kFree: the cycle, where an access has it.
+  // kFree: the cycle, where an access has it; for `append_access` the access.
   void touch(int reg) {
     asm_.alu(Width::k32, Alu::kAdd, kFree,
              access_bits(TiaAccess::kRead, static_cast<std::uint8_t>(reg)));
@@ -966,6 +1027,9 @@ class Translator {
   }
   void record(int reg, Reg value) {
     asm_.lea(kFree, {kFree, access_bits(reg, 0), value});
+    append_access();
+  }
+  void append_access() {
     asm_.load32(kFree2, Field::num_accesses);
     asm_.store32(part_of(Field::accesses, kFree2, 2), kFree);
     asm_.alu(Width::k32, Alu::kAdd, Field::num_accesses, 1);

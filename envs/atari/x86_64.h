@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "csrc/core/check.h"
+
 namespace fastrl::envs::atari::x86_64 {
 
 /// Numbers of registers. One of 8 bits is the low byte.
@@ -71,7 +73,6 @@ class Assembler {
     byte(0xB8 | (number(to) & 7U));
     qword(reinterpret_cast<std::uintptr_t>(address));
   }
-  void mov_address(Reg to, Reg from) { encode(Width::k64, 0x8B, number(to), from); }
   template <RegOrMem Rm>  // Zero-extended.
   void load8(Reg to, Rm from) {
     encode(Width::k32, 0x0FB6, number(to), from, needs_rex(from));
@@ -82,7 +83,6 @@ class Assembler {
   void store8(Mem to, Reg from) { encode(Width::k8, 0x88, number(from), to, needs_rex(from)); }
   void store16(Mem to, Reg from) { encode(Width::k16, 0x89, number(from), to); }
   void store32(Mem to, Reg from) { encode(Width::k32, 0x89, number(from), to); }
-  void store64(Mem to, Reg from) { encode(Width::k64, 0x89, number(from), to); }
   void store8(Mem to, std::uint8_t value) {
     encode(Width::k8, 0xC6, 0, to);
     byte(value);
@@ -188,6 +188,7 @@ class Assembler {
   void aim(Jump jump, std::size_t target) noexcept {
     const auto distance = static_cast<std::uint32_t>(target - jump.end);
     const unsigned length = jump.is_short ? 1 : 4;
+    FASTRL_DCHECK(!jump.is_short || distance < 128);
     for (unsigned i = 0; i < length; ++i) {
       bytes_[jump.end - length + i] = static_cast<std::uint8_t>(distance >> (8U * i));
     }

@@ -120,6 +120,8 @@ void fill(std::span<std::uint8_t> bank, Source& source) {
                             {Tia::GRP0, Tia::GRP0, Tia::GRP1, Tia::GRP1, Tia::ENABL, Tia::PF0,
                              Tia::HMP0, Tia::HMCLR, Tia::RESP0, Tia::VBLANK}))});
     }
+    constexpr std::uint8_t kPha = 0x48;
+    if (source.chance(30)) append(std::array{kPha, kPha});
     append(kEnd);
   }
 }
@@ -179,9 +181,9 @@ void scramble(Processor& p, Scheme scheme, Source& source) {
   p.cpu.y = index();
   p.cpu.p = static_cast<std::uint8_t>(source.byte() & ~flags::kUnused);
   p.cpu.sp = static_cast<std::uint8_t>(
-      source.chance(50)
-          ? source.one_of({0, 0x1F, 0x7D, 0x7E, 0x7F, 0x80, 0x81, 0x82, 0xFC, 0xFD, 0xFE, 0xFF})
-          : source.below(256));
+      source.chance(50) ? source.one_of({0, 0x1C, 0x1D, 0x1E, 0x1F, 0x20, 0x7D, 0x7E, 0x7F, 0x80,
+                                         0x81, 0x82, 0xFC, 0xFD, 0xFE, 0xFF})
+                        : source.below(256));
   if (source.chance(50)) {  // For RTS: an odd address of the cartridge is on the stack.
     p.riot.ram[(p.cpu.sp + 1) & 0x7F] |= 1;
     p.riot.ram[(p.cpu.sp + 2) & 0x7F] |= 0xF0;
