@@ -53,11 +53,12 @@ struct Threaded {
   /// Looked at in jumps; no more than 4,096 instructions are in a row, and none takes one cycle, so
   /// that what runs in the end has run no more than 25,000 of them.
   static constexpr std::uint32_t kDeadline = 40000;
-  /// Accesses after which a read gives up. Between two writes of handlers are three cycles or more.
-  static constexpr std::size_t kMaxReads = 8192;
+  /// Accesses after which a plain step gives up. Between two writes of handlers are three cycles or
+  /// more.
+  static constexpr std::size_t kMaxByPlainSteps = 8192;
   static constexpr std::uint16_t kUnkept = 0x100;
   static constexpr std::uint32_t kLineCycles = Tia::kLineClocks / 3;
-  static constexpr std::size_t kMaxAccesses = kMaxReads + kDeadline / 3 + 4096;
+  static constexpr std::size_t kMaxAccesses = kMaxByPlainSteps + kDeadline / 3 + 4096;
 
   Riot riot;
   std::uint32_t nz = 1;  ///< Zero if the low byte is; negative if bit 7 or 15 is set.
@@ -467,7 +468,6 @@ struct Threaded {
   std::uint8_t read_tia(int a, std::uint32_t now, std::uint8_t before) noexcept {
     const std::uint8_t value = host->read_tia(*this, a, now, before);
     touch(now, TiaAccess::kNothing);
-    if (num_accesses > kMaxReads) stop = Stop::kGaveUp;
     return value;
   }
 
@@ -545,7 +545,7 @@ struct Threaded {
   void plain_step() noexcept {
     Wires wires{*this};
     cpu.step(wires);
-    if (cpu.jammed || cycle >= kDeadline || num_accesses > kMaxReads) stop = Stop::kGaveUp;
+    if (cpu.jammed || cycle >= kDeadline || num_accesses > kMaxByPlainSteps) stop = Stop::kGaveUp;
   }
 
   /// One plain step instead of the handler of `at`, which has changed nothing yet.

@@ -289,7 +289,7 @@ def say(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--machine", default="fast", choices=MACHINES)
+    parser.add_argument("--machine", default="translated", choices=MACHINES)
     parser.add_argument("--games", nargs="+", default=GAMES, choices=GAMES, metavar="GAME")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of every mode")
     parser.add_argument("--jobs", type=int, default=2, help="checks at a time")

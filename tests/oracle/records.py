@@ -37,7 +37,7 @@ def make(
     ok: bool,
     frames: int,
     note: str = "",
-    machine: str = "fast",
+    machine: str = "translated",
 ) -> Record:
     """One record.
 
@@ -48,7 +48,7 @@ def make(
         ok: Whether every byte agreed.
         frames: How many frames were compared; agent steps for the pool.
         note: If not `ok`, the first difference.
-        machine: The console: "plain" or "fast".
+        machine: The console: "plain", "fast" or "translated".
     """
     return {
         "key": state_of_sources(),
