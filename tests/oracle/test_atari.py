@@ -305,6 +305,51 @@ def strobe_program(seed: int) -> bytes:
     return image_of(code)
 
 
+def meeting_program(seed: int) -> bytes:
+    """Frames in which two objects meet, that ask who has met, or that clear the latches.
+
+    All at random: what is read may have happened long ago.
+    """
+    source = random.Random(seed)
+    code = bytearray((0xA2, 0xFF, 0x9A))
+
+    def store(value: int, *registers: int) -> None:
+        code.extend((0xA9, value))
+        for register in registers:
+            code.extend((0x85, register))
+
+    def lines(count: int) -> None:
+        code.extend((0xA2, count, 0x85, WSYNC, 0xCA, 0xD0, 0xFB))
+
+    store(0x37, 0x04, 0x05)  # Everything is wide, and at the same place.
+    store(0x30, 0x0A)
+    code.extend((0x85, WSYNC, *(0xEA,) * 20))
+    for strobe in range(0x10, 0x15):
+        code.extend((0x85, strobe))
+    start = 0xF000 + len(code)
+    shapes = [(0x1B,), (0x1C,), (0x1D,), (0x1E,), (0x1F,), (0x0D, 0x0E, 0x0F)]
+    for i in range(32):
+        store(2, VSYNC)
+        code.extend((0x85, WSYNC) * 3)
+        store(0, VSYNC, VBLANK)
+        lines(40)
+        pair = source.sample(shapes, 2) if source.random() < 0.5 else []
+        events = [lambda pair=pair: store(0xFF, *(x for shape in pair for x in shape))]
+        if source.random() < 0.2:
+            events.append(lambda: code.extend((0x85, 0x2C)))
+        if source.random() < 0.4:
+            pin = source.randrange(8)
+            events.append(lambda pin=pin, i=i: code.extend((0xA5, pin, 0x85, 0x80 + i)))
+        source.shuffle(events)
+        for event in events:
+            event()
+            lines(source.randint(1, 20))
+        store(0, *range(0x1B, 0x20), 0x0D, 0x0E, 0x0F)
+        lines(source.randint(140, 180))
+    code.extend((0x4C, start & 0xFF, start >> 8))
+    return image_of(code)
+
+
 def odd_place_program(seed: int) -> bytes:
     """A stack in the TIA, and code that runs through its registers into memory."""
     source = random.Random(seed)
@@ -393,6 +438,11 @@ def test_a_strobe_after_hmove_does_as_in_ale(seed: int, tmp_path: Path, machine:
     play_program(machine, seed, tmp_path, 10, strobe_program)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_who_has_met_is_known_as_long_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 200, meeting_program)
+
+
 def test_stack_and_code_in_the_registers_do_as_in_ale(tmp_path: Path, machine: str) -> None:
     play_program(machine, 0, tmp_path, 20, odd_place_program)
 
@@ -417,8 +467,10 @@ def where_consoles_part(machine: str, game: str, num_frames: int, seed: int) -> 
     return getattr(build(), machine).part(game, image, True, num_frames, seed)
 
 
-def where_programs_part(machine: str, seed: int) -> str:
-    return getattr(build(), machine).part("krull", random_program(seed), False, 40, seed)
+def where_programs_part(
+    machine: str, seed: int, program: Program = random_program, num_frames: int = 40
+) -> str:
+    return getattr(build(), machine).part("krull", program(seed), False, num_frames, seed)
 
 
 @pytest.mark.parametrize("fast", FAST_MACHINES)
@@ -438,6 +490,12 @@ def test_the_fast_console_of_every_game_is_the_plain_one(game: str, fast: str) -
 def test_the_fast_console_runs_random_programs_as_the_plain_one(fast: str) -> None:
     for seed in range(2000, 2060):
         assert where_programs_part(fast, seed) == "", seed
+
+
+@pytest.mark.parametrize("fast", FAST_MACHINES)
+def test_the_fast_console_finds_meetings_late(fast: str) -> None:
+    for seed in range(20):
+        assert where_programs_part(fast, seed, meeting_program, 200) == "", seed
 
 
 @pytest.mark.slow
