@@ -48,6 +48,7 @@ class Beam {
   Beam(const Tia& tia, std::uint8_t* frame) noexcept
       : painter_(frame),
         phase_(static_cast<std::uint32_t>(-tia.frame_start) / 3),
+        offset_(static_cast<std::uint32_t>(-tia.frame_start) % 3),
         line_(tia.window_begin()),
         window_end_(tia.window_end()),
         painted_(line_ + Tia::kBlankClocks),
@@ -96,7 +97,7 @@ class Beam {
                            std::uint32_t cycle) noexcept {
     using enum Tia::Register;
     const Clock now = clock_of(cycle);
-    const auto h = [&] { return static_cast<int>((cycle + phase_) % 76U * 3U); };
+    const auto h = [&] { return static_cast<int>(((cycle + phase_) % 76U * 3U) + offset_); };
     const auto number = [reg](int first) { return static_cast<std::size_t>(reg - first); };
     switch (reg) {
       case VSYNC:
@@ -407,8 +408,9 @@ class Beam {
   }
 
   SpanPainter<kPixels> painter_;
-  std::uint32_t phase_;  ///< Cycles of the first line before the frame.
-  Clock line_;           ///< Where the line at the beam starts.
+  std::uint32_t phase_;   ///< Cycles of the first line before the frame,
+  std::uint32_t offset_;  ///< and clocks, after a frame in which the clock wrapped around.
+  Clock line_;            ///< Where the line at the beam starts.
   Clock window_end_;
   Clock painted_;  ///< Up to here there is nothing to paint; kNever behind the window.
   Clock due_;      ///< Up to here the picture is what the registers say.
