@@ -125,6 +125,7 @@ class AtariShared {
   [[nodiscard]] std::size_t memory_size() const noexcept {
     return screen_size_ + (stack_size() * picture_size());
   }
+  /// For a resize or kept_screen.
   [[nodiscard]] std::size_t scratch_size() const noexcept {
     std::size_t most = 0;
     for (const Title& title : titles_) {

@@ -75,12 +75,7 @@ class Beam {
     }
     due_ = due;
     make_up(tia, due);
-    if (!log.empty()) {
-      const Clock last = clock_of(log.back().cycle());
-      if (since(last, tia.frame_start) >= (tia.max_lines() + 1) * Tia::kLineClocks) {
-        tia.frame_open = false;
-      }
-    }
+    if (!log.empty()) tia.end_if_late(clock_of(log.back().cycle()));
     tia.drawn = std::min(due_, window_end_);
   }
 
@@ -91,13 +86,13 @@ class Beam {
   }
 
  private:
-  static constexpr int kCombEnd = Tia::kBlankClocks + 8;
-
   FASTRL_INLINE void write(Tia& tia, Clock& due, int reg, std::uint8_t value,
                            std::uint32_t cycle) noexcept {
     using enum Tia::Register;
     const Clock now = clock_of(cycle);
-    const auto h = [&] { return static_cast<int>(((cycle + phase_) % 76U * 3U) + offset_); };
+    const auto h = [&] {
+      return static_cast<int>(((cycle + phase_) % Tia::kLineCycles * 3U) + offset_);
+    };
     const auto number = [reg](int first) { return static_cast<std::size_t>(reg - first); };
     switch (reg) {
       case VSYNC:
@@ -141,14 +136,9 @@ class Beam {
         break;
       }
       case REFP0:
-      case REFP1: {
-        const std::size_t p = number(REFP0);
-        Tia::Player next = tia.players[p];
-        next.reflect = (value & 8) != 0;
-        show_player(tia, due, p, next.shown());
-        tia.players[p].reflect = next.reflect;
+      case REFP1:
+        set_player(tia, due, number(REFP0), &Tia::Player::reflect, (value & 8) != 0);
         break;
-      }
       case PF0:
         set_playfield(tia, due, tia.with_pf0(value));
         break;
@@ -194,8 +184,8 @@ class Beam {
       }
       case GRP0: {
         auto& [zero, one] = tia.players;
-        const std::uint8_t of_one = one.delay ? seen(one.graphics, one.reflect) : shown_[1];
-        const std::uint8_t of_zero = zero.delay ? shown_[0] : seen(value, zero.reflect);
+        const std::uint8_t of_one = one.delay ? one.faced(one.graphics) : shown_[1];
+        const std::uint8_t of_zero = zero.delay ? shown_[0] : zero.faced(value);
         show_players(tia, due, of_zero, of_one);
         zero.graphics = value;
         one.delayed = one.graphics;
@@ -203,8 +193,8 @@ class Beam {
       }
       case GRP1: {
         auto& [zero, one] = tia.players;
-        const std::uint8_t of_zero = zero.delay ? seen(zero.graphics, zero.reflect) : shown_[0];
-        const std::uint8_t of_one = one.delay ? shown_[1] : seen(value, one.reflect);
+        const std::uint8_t of_zero = zero.delay ? zero.faced(zero.graphics) : shown_[0];
+        const std::uint8_t of_one = one.delay ? shown_[1] : one.faced(value);
         show_players(tia, due, of_zero, of_one);
         one.graphics = value;
         zero.delayed = zero.graphics;
@@ -239,14 +229,9 @@ class Beam {
         tia.motions[number(HMP0)] = value >> 4;
         break;
       case VDELP0:
-      case VDELP1: {
-        const std::size_t p = number(VDELP0);
-        Tia::Player next = tia.players[p];
-        next.delay = (value & 1) != 0;
-        show_player(tia, due, p, next.shown());
-        tia.players[p].delay = next.delay;
+      case VDELP1:
+        set_player(tia, due, number(VDELP0), &Tia::Player::delay, (value & 1) != 0);
         break;
-      }
       case VDELBL: {
         Tia::Ball next = tia.ball;
         next.delay = (value & 1) != 0;
@@ -273,20 +258,22 @@ class Beam {
     }
   }
 
-  static std::uint8_t seen(std::uint8_t graphics, bool reflect) noexcept {
-    return reflect ? Tia::kMirrored[graphics] : graphics;
-  }
-
   /// Missile 0 is moved by the ends of lines while there are stars.
   static bool steady(const Tia& tia, std::size_t m) noexcept {
     return m == 1 || (!tia.stars_on && tia.missile0 == Tia::Missile0::kNormal);
   }
 
-  FASTRL_INLINE void show_player(Tia& tia, Clock due, std::size_t p, std::uint8_t bits) noexcept {
-    if (bits == shown_[p]) return;
-    change_shape(tia, due, Tia::kHasP0 << p);
-    shown_[p] = bits;
-    set_on(Tia::kHasP0 << p, bits != 0);
+  /// Sets only this flag: the change may end lines, which set others.
+  FASTRL_INLINE void set_player(Tia& tia, Clock due, std::size_t p, bool Tia::Player::* flag,
+                                bool value) noexcept {
+    Tia::Player next = tia.players[p];
+    next.*flag = value;
+    if (const std::uint8_t bits = next.shown(); bits != shown_[p]) {
+      change_shape(tia, due, Tia::kHasP0 << p);
+      shown_[p] = bits;
+      set_on(Tia::kHasP0 << p, bits != 0);
+    }
+    tia.players[p].*flag = value;
   }
 
   FASTRL_INLINE void show_players(Tia& tia, Clock due, std::uint8_t of_zero,
@@ -324,9 +311,7 @@ class Beam {
 
   void move(Tia& tia, Clock due, int cycle, Clock now) noexcept {
     if (!unseen_ends(tia, due)) make_up(tia, due);
-    for (std::size_t p = 0; p < 2; ++p) {
-      if (tia.players[p].first_copy_hidden) painter_.changed(Tia::kHasP0 << p);
-    }
+    show_first_copies(tia);
     if (tia.missile0 != Tia::Missile0::kNormal) painter_.changed(Tia::kHasM0);
     painter_.changed(tia.move(cycle, now));
   }
@@ -379,9 +364,9 @@ class Beam {
     const int first = painted_ - line_ - Tia::kBlankClocks;
     const std::size_t pen = row_ + static_cast<std::size_t>(first);
     painter_.paint(tia, on_, pen, first, end - Tia::kBlankClocks - first);
-    if (tia.comb_pending && first < 8) {
-      painter_.blank(pen, 8 - first);
-      if (end >= kCombEnd) tia.comb_pending = false;
+    if (tia.comb_pending && first < Tia::kCombColumns) {
+      painter_.blank(pen, Tia::kCombColumns - first);
+      if (end >= Tia::kCombEnd) tia.comb_pending = false;
     }
   }
 
@@ -389,8 +374,9 @@ class Beam {
   void pass(Tia& tia, Clock target) noexcept {
     const int ends = (target - line_ - 1) / Tia::kLineClocks;
     const int into = target - line_ - (ends * Tia::kLineClocks);
-    const bool through_first = painted_ - line_ < kCombEnd && (ends > 0 || into >= kCombEnd);
-    const bool through_later = ends > 0 && (ends > 1 || into >= kCombEnd);
+    const bool through_first =
+        painted_ - line_ < Tia::kCombEnd && (ends > 0 || into >= Tia::kCombEnd);
+    const bool through_later = ends > 0 && (ends > 1 || into >= Tia::kCombEnd);
     if (through_first || through_later) tia.comb_pending = false;
     // With no stars a second end changes nothing more.
     for (int i = 0; i < (tia.stars_on ? ends : std::min(ends, 1)); ++i) end_line(tia);
@@ -398,10 +384,15 @@ class Beam {
     painted_ = std::max(line_ + Tia::kBlankClocks, target);
   }
 
-  void end_line(Tia& tia) noexcept {
+  /// Before Tia does so.
+  void show_first_copies(const Tia& tia) noexcept {
     for (std::size_t p = 0; p < 2; ++p) {
       if (tia.players[p].first_copy_hidden) painter_.changed(Tia::kHasP0 << p);
     }
+  }
+
+  void end_line(Tia& tia) noexcept {
+    show_first_copies(tia);
     if (tia.mirror_right_half != ((tia.ctrlpf & 1) != 0)) painter_.changed(Tia::kHasPlayfield);
     if (tia.stars_on) painter_.changed(Tia::kHasM0);
     tia.end_line();

@@ -146,6 +146,27 @@ constexpr Instruction instruction_unknown(int address) noexcept {
           .next = static_cast<std::uint16_t>(address & 0xFFF)};
 }
 
+/// Registers a write to which may do something whatever was written before.
+constexpr bool acts_always(int reg) noexcept {
+  switch (reg) {
+    case Tia::NUSIZ0:
+    case Tia::NUSIZ1:
+    case Tia::CTRLPF:
+    case Tia::RESP0:
+    case Tia::RESP1:
+    case Tia::RESM0:
+    case Tia::RESM1:
+    case Tia::RESBL:
+    case Tia::RESMP0:
+    case Tia::RESMP1:
+    case Tia::HMOVE:
+    case Tia::CXCLR:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /// Registers that nothing but a write to them changes; HMCLR is looked after.
 constexpr bool is_kept(int reg) noexcept {
   switch (reg) {

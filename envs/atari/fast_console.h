@@ -271,8 +271,10 @@ struct FastConsole : Console {
     picture.undrawn = false;
   }
 
-  std::uint16_t wanted_ = 0;           ///< Latches that the game has read.
-  bool never_clears_ = false;          ///< For two frames: what is not sought now is sought later.
+  std::uint16_t wanted_ = 0;  ///< Latches that the game has read.
+  /// The game lets latches pile up: two frames' logs went by without a CXCLR. From then on all
+  /// latches are looked for at once, until a log has one: a log can be kept for two frames only.
+  bool never_clears_ = false;
   std::array<Picture, 2> pictures_{};  ///< By frame.
 };
 

@@ -216,7 +216,6 @@ class SpanPainter {
 
  private:
   static constexpr std::size_t kPlayfield = 5;
-  static constexpr int kComb = 8;  ///< Columns that HMOVE blanks.
   static constexpr std::uint8_t kSeen = 0;
   static constexpr Columns kWholeLine = Columns::before(Tia::kWidth);
   static constexpr Tia::Things kObjects = (Tia::kHasPlayfield << 1U) - 1;
@@ -227,7 +226,8 @@ class SpanPainter {
     if constexpr (kPixels) {
       std::uint8_t* const row = frame_ + pen;
       std::memcpy(row, whole_line_, Tia::kWidth);
-      if (combed_ && !tia.comb_pending) spans::paint(row, Columns::before(kComb), layers_);
+      if (combed_ && !tia.comb_pending)
+        spans::paint(row, Columns::before(Tia::kCombColumns), layers_);
       whole_line_ = row;
       combed_ = false;
     }

@@ -57,7 +57,6 @@ struct Threaded {
   /// more.
   static constexpr std::size_t kMaxByPlainSteps = 8192;
   static constexpr std::uint16_t kUnkept = 0x100;
-  static constexpr std::uint32_t kLineCycles = Tia::kLineClocks / 3;
   static constexpr std::size_t kMaxAccesses = kMaxByPlainSteps + kDeadline / 3 + 4096;
 
   Riot riot;
@@ -320,20 +319,6 @@ struct Threaded {
           record(now, reg, value);
         }
         break;
-      case Tia::NUSIZ0:
-      case Tia::NUSIZ1:
-      case Tia::CTRLPF:
-      case Tia::RESP0:
-      case Tia::RESP1:
-      case Tia::RESM0:
-      case Tia::RESM1:
-      case Tia::RESBL:
-      case Tia::RESMP0:
-      case Tia::RESMP1:
-      case Tia::HMOVE:
-      case Tia::CXCLR:
-        record(now, reg, value);
-        break;
       case Tia::HMCLR:
         if (std::ranges::all_of(motions(), [](std::uint16_t motion) { return motion == 0; })) {
           touch(now, reg);
@@ -344,7 +329,11 @@ struct Threaded {
         break;
       default:
         if (is_kept(reg)) return keep(reg, value, now);
-        touch(now, reg);  // RSYNC, sound, nothing.
+        if (acts_always(reg)) {
+          record(now, reg, value);
+        } else {
+          touch(now, reg);  // RSYNC, sound, nothing.
+        }
         break;
     }
     end_if_late(value, now);

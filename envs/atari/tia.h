@@ -35,7 +35,10 @@ constexpr Clock clock_of(std::uint32_t cycle) noexcept { return static_cast<Cloc
 struct Tia {
   static constexpr int kWidth = 160;
   static constexpr int kLineClocks = 228;
+  static constexpr int kLineCycles = kLineClocks / 3;
   static constexpr int kBlankClocks = 68;  ///< Horizontal blank, at the start of a line.
+  static constexpr int kCombColumns = 8;   ///< What HMOVE blanks of the line after it,
+  static constexpr int kCombEnd = kBlankClocks + kCombColumns;  ///< and where that ends.
   static constexpr int kMaxHeight = 300;
   static constexpr Clock kNever = std::numeric_limits<Clock>::max();
 
@@ -123,8 +126,11 @@ struct Tia {
     bool first_copy_hidden = false;
 
     [[nodiscard]] constexpr std::uint8_t shown() const noexcept {
-      const int g = delay ? delayed : graphics;
-      return reflect ? kMirrored[static_cast<std::size_t>(g)] : static_cast<std::uint8_t>(g);
+      return faced(delay ? delayed : graphics);
+    }
+    /// `bits` from left to right.
+    [[nodiscard]] constexpr std::uint8_t faced(std::uint8_t bits) const noexcept {
+      return reflect ? kMirrored[bits] : bits;
     }
   };
 
@@ -291,7 +297,7 @@ struct Tia {
     const auto h = static_cast<int>(line_clock(now));
     const int reg = address & 0x3F;
     const auto number = [reg](int first) { return static_cast<std::size_t>(reg - first); };
-    if (since(now, frame_start) >= (max_lines() + 1) * kLineClocks) frame_open = false;
+    end_if_late(now);
     switch (reg) {
       case VSYNC:
         set_vsync(value, now);
@@ -431,9 +437,9 @@ struct Tia {
         painter.paint(*this, pen, from - kBlankClocks, count);
         pen += static_cast<std::size_t>(count);
       }
-      if (comb_pending && from < kBlankClocks + 8) {
-        painter.blank(start, kBlankClocks + 8 - from);
-        if (from + count >= kBlankClocks + 8) comb_pending = false;
+      if (comb_pending && from < kCombEnd) {
+        painter.blank(start, kCombEnd - from);
+        if (from + count >= kCombEnd) comb_pending = false;
       }
       if (line_left == kLineClocks) end_line();
     } while (drawn < target);
@@ -458,6 +464,10 @@ struct Tia {
     return since(now, frame_start) % kLineClocks;
   }
   [[nodiscard]] std::uint32_t max_lines() const noexcept { return pal ? 342 : 290; }
+  /// At an access: a frame that the program does not end has only so many lines.
+  void end_if_late(Clock now) noexcept {
+    if (since(now, frame_start) >= (max_lines() + 1) * kLineClocks) frame_open = false;
+  }
   [[nodiscard]] Clock window_begin() const noexcept {
     return plus(frame_start, static_cast<std::uint32_t>(kLineClocks * window_top));
   }
@@ -615,10 +625,10 @@ struct Tia {
     return std::min(0, base + kLate[static_cast<std::size_t>(cycle - 55)]);
   }
 
-  using Motions = std::array<std::array<std::int8_t, 16>, 76>;
+  using Motions = std::array<std::array<std::int8_t, 16>, kLineCycles>;
   static constexpr Motions motions_at() noexcept {
     Motions table{};
-    for (int cycle = 0; cycle < 76; ++cycle) {
+    for (int cycle = 0; cycle < kLineCycles; ++cycle) {
       for (int nibble = 0; nibble < 16; ++nibble) {
         table[static_cast<std::size_t>(cycle)][static_cast<std::size_t>(nibble)] =
             static_cast<std::int8_t>(motion_at(cycle, nibble));

@@ -924,19 +924,6 @@ class Translator {
     ahead_ = now;
     asm_.shift(Width::k32, Shift::kShl, kFree, 14);
     switch (reg) {
-      case Tia::NUSIZ0:
-      case Tia::NUSIZ1:
-      case Tia::CTRLPF:
-      case Tia::RESP0:
-      case Tia::RESP1:
-      case Tia::RESM0:
-      case Tia::RESM1:
-      case Tia::RESBL:
-      case Tia::RESMP0:
-      case Tia::RESMP1:
-      case Tia::HMOVE:
-      case Tia::CXCLR:
-        break;
       case Tia::HMCLR:
         return emit_clear_motions(value);
       case Tia::GRP0:
@@ -944,6 +931,7 @@ class Translator {
       case Tia::GRP1:
         return emit_graphics(reg, value, Field::differs1, Field::differs0);
       default:
+        if (acts_always(reg)) break;
         if (!is_kept(reg) && reg != Tia::ENABL) {
           touch(reg);
           return true;
@@ -998,7 +986,7 @@ class Translator {
 
   /// kFree: the cycle, which is moved on to the end of the line.
   void emit_wait(std::int32_t now) {
-    constexpr auto kLine = static_cast<std::int32_t>(Processor::kLineCycles);
+    constexpr auto kLine = std::int32_t{Tia::kLineCycles};
     // n / 76 is n * 904203642 / 2^36 as long as n is less than 2^30.
     constexpr std::int32_t kReciprocal = 904203642;
     static_assert(std::int64_t{kReciprocal} * kLine - (std::int64_t{1} << 36) == 56);
