@@ -14,6 +14,7 @@
 #include <immintrin.h>
 #endif
 
+#include "envs/atari/operations.h"
 #include "envs/atari/tia.h"
 
 namespace fastrl::envs::atari {
@@ -96,70 +97,117 @@ inline constexpr auto kBytes = widened<std::uint64_t>(8);
 
 constexpr std::uint64_t eight(std::uint8_t colour) noexcept { return colour * 0x0101010101010101U; }
 
-/// Three sets of columns, one painted over the other, on a background.
-struct Layers {
-  Columns low;
-  Columns middle;
-  Columns high;
-  std::uint8_t of_low;  ///< Colours
-  std::uint8_t of_middle;
-  std::uint8_t of_high;
-  std::uint8_t background;
+/// The columns of each object, by its number, then those of the playfield.
+using Objects = std::array<Columns, 6>;
+
+/// Who is painted over whom.
+enum class Order : std::uint8_t {
+  kObjects,    ///< Player 0 over player 1 over playfield and ball.
+  kPlayfield,  ///< Playfield and ball over player 0 over player 1.
+  kScore       ///< As kObjects; but a half of the playfield counts as a player's.
 };
 
+/// Colours, from the lowest layer to the highest.
+struct Colours {
+  Order order;
+  std::uint8_t background;
+  std::uint8_t low;
+  std::uint8_t middle;
+  std::uint8_t high;
+};
+
+/// 64 columns of each layer. A higher one may be in a lower one, too.
+struct Layers {
+  std::uint64_t low;
+  std::uint64_t middle;
+  std::uint64_t high;
+};
+
+template <Order kOrder>
+FASTRL_INLINE inline Layers layers_of(const Objects& at, std::uint64_t Columns::* word) noexcept {
+  constexpr Columns kLeftHalf = Columns::before(Tia::kWidth / 2);
+  const std::uint64_t zero = at[Tia::kP0].*word | at[Tia::kM0].*word;
+  const std::uint64_t one = at[Tia::kP1].*word | at[Tia::kM1].*word;
+  const std::uint64_t ball = at[Tia::kBall].*word;
+  const std::uint64_t playfield = at[5].*word;
+  switch (kOrder) {
+    case Order::kObjects:
+      return {ball | playfield, one, zero};
+    case Order::kPlayfield:
+      return {one, zero, ball | playfield};
+    default:
+      return {ball, one | (playfield & ~(kLeftHalf.*word)), zero | (playfield & kLeftHalf.*word)};
+  }
+}
+
 /// Paints the columns of `span` in a row.
-inline void paint_plainly(std::uint8_t* row, const Columns& span, const Layers& layers) noexcept {
-  const auto paint_64 = [&](std::uint8_t* pixels, std::uint64_t Columns::* word) {
-    std::uint64_t left = span.*word;
-    const std::uint64_t high = layers.high.*word;
-    const std::uint64_t middle = layers.middle.*word & ~high;
-    const std::uint64_t low = layers.low.*word & ~(high | middle);
-    while (left != 0) {
+template <Order kOrder>
+void paint_plainly(std::uint8_t* row, const Columns& span, const Objects& at,
+                   const Colours& colours) noexcept {
+  for (std::uint64_t Columns::* word : {&Columns::left, &Columns::middle, &Columns::right}) {
+    const Layers layers = layers_of<kOrder>(at, word);
+    const std::uint64_t middle = layers.middle & ~layers.high;
+    const std::uint64_t low = layers.low & ~(layers.high | layers.middle);
+    for (std::uint64_t left = span.*word; left != 0;) {
       const auto first = static_cast<unsigned>(std::countr_zero(left)) & ~7U;
-      const std::uint64_t wanted = kBytes[(left >> first) & 0xFFU];
+      const auto bytes = [&](std::uint64_t columns) { return kBytes[(columns >> first) & 0xFFU]; };
       const auto differ = [&](std::uint64_t columns, int colour) {
-        return kBytes[(columns >> first) & 0xFFU] &
-               eight(static_cast<std::uint8_t>(colour ^ layers.background));
+        return bytes(columns) & eight(static_cast<std::uint8_t>(colour ^ colours.background));
       };
-      const std::uint64_t colours = eight(layers.background) ^ differ(low, layers.of_low) ^
-                                    differ(middle, layers.of_middle) ^ differ(high, layers.of_high);
-      std::uint64_t eight_pixels = 0;
-      std::memcpy(&eight_pixels, pixels + first, sizeof(eight_pixels));
-      eight_pixels ^= (eight_pixels ^ colours) & wanted;
-      std::memcpy(pixels + first, &eight_pixels, sizeof(eight_pixels));
+      const std::uint64_t pixels = eight(colours.background) ^ differ(low, colours.low) ^
+                                   differ(middle, colours.middle) ^
+                                   differ(layers.high, colours.high);
+      std::uint64_t old = 0;
+      std::memcpy(&old, row + first, sizeof(old));
+      old ^= (old ^ pixels) & bytes(left);
+      std::memcpy(row + first, &old, sizeof(old));
       left &= ~(std::uint64_t{0xFF} << first);
     }
-  };
-  paint_64(row, &Columns::left);
-  paint_64(row + 64, &Columns::middle);
-  paint_64(row + 128, &Columns::right);
+    row += 64;
+  }
 }
 
 #ifdef __x86_64__
 inline const bool kHasWide = __builtin_cpu_supports("avx512bw") != 0;
 
 /// The same, 64 pixels at a time.
-[[gnu::target("avx512bw")]] inline void paint_wide(std::uint8_t* row, const Columns& span,
-                                                   const Layers& layers) noexcept {
-  const __m512i background = _mm512_set1_epi8(static_cast<char>(layers.background));
-  const __m512i of_low = _mm512_set1_epi8(static_cast<char>(layers.of_low));
-  const __m512i of_middle = _mm512_set1_epi8(static_cast<char>(layers.of_middle));
-  const __m512i of_high = _mm512_set1_epi8(static_cast<char>(layers.of_high));
+template <Order kOrder>
+[[gnu::target("avx512bw")]] void paint_wide(std::uint8_t* row, const Columns& span,
+                                            const Objects& at, const Colours& colours) noexcept {
+  const __m512i background = _mm512_set1_epi8(static_cast<char>(colours.background));
+  const __m512i low = _mm512_set1_epi8(static_cast<char>(colours.low));
+  const __m512i middle = _mm512_set1_epi8(static_cast<char>(colours.middle));
+  const __m512i high = _mm512_set1_epi8(static_cast<char>(colours.high));
   for (std::uint64_t Columns::* word : {&Columns::left, &Columns::middle, &Columns::right}) {
-    __m512i pixels = _mm512_mask_mov_epi8(background, layers.low.*word, of_low);
-    pixels = _mm512_mask_mov_epi8(pixels, layers.middle.*word, of_middle);
-    pixels = _mm512_mask_mov_epi8(pixels, layers.high.*word, of_high);
+    const Layers layers = layers_of<kOrder>(at, word);
+    __m512i pixels = _mm512_mask_mov_epi8(background, layers.low, low);
+    pixels = _mm512_mask_mov_epi8(pixels, layers.middle, middle);
+    pixels = _mm512_mask_mov_epi8(pixels, layers.high, high);
     _mm512_mask_storeu_epi8(row, span.*word, pixels);
     row += 64;
   }
 }
 #endif
 
-inline void paint(std::uint8_t* row, const Columns& span, const Layers& layers) noexcept {
+template <Order kOrder>
+void paint(std::uint8_t* row, const Columns& span, const Objects& at,
+           const Colours& colours) noexcept {
 #ifdef __x86_64__
-  if (kHasWide) return paint_wide(row, span, layers);
+  if (kHasWide) return paint_wide<kOrder>(row, span, at, colours);
 #endif
-  paint_plainly(row, span, layers);
+  paint_plainly<kOrder>(row, span, at, colours);
+}
+
+inline void paint(std::uint8_t* row, const Columns& span, const Objects& at,
+                  const Colours& colours) noexcept {
+  switch (colours.order) {
+    case Order::kObjects:
+      return paint<Order::kObjects>(row, span, at, colours);
+    case Order::kPlayfield:
+      return paint<Order::kPlayfield>(row, span, at, colours);
+    case Order::kScore:
+      return paint<Order::kScore>(row, span, at, colours);
+  }
 }
 
 }  // namespace spans
@@ -187,7 +235,7 @@ class SpanPainter {
       return;
     }
     const bool moved = stale_ != 0 && place(tia, on);
-    if (kPixels && moved) arrange(tia, on);
+    if (kPixels && moved) colours_ = colours_of(tia, on);
     if (count == Tia::kWidth) {
       if (!moved && whole_line_ != nullptr) return repeat(tia, pen);
       whole_line_ = kPixels ? frame_ + pen : &kSeen;
@@ -197,7 +245,7 @@ class SpanPainter {
     }
     const Columns span = count == Tia::kWidth ? kWholeLine : Columns::range(first, count);
     if (latches_ != 0) collide(tia, on, span);
-    if constexpr (kPixels) spans::paint(frame_ + pen - first, span, layers_);
+    if constexpr (kPixels) spans::paint(frame_ + pen - first, span, at_, colours_);
   }
 
   void blank(std::size_t pen, int count) noexcept {
@@ -227,7 +275,7 @@ class SpanPainter {
       std::uint8_t* const row = frame_ + pen;
       std::memcpy(row, whole_line_, Tia::kWidth);
       if (combed_ && !tia.comb_pending)
-        spans::paint(row, Columns::before(Tia::kCombColumns), layers_);
+        spans::paint(row, Columns::before(Tia::kCombColumns), at_, colours_);
       whole_line_ = row;
       combed_ = false;
     }
@@ -353,23 +401,14 @@ class SpanPainter {
     }
   }
 
-  /// Which colours the columns have.
-  void arrange(const Tia& tia, Tia::Things on) noexcept {
-    const auto [p0, p1, pf, bk] = tia.colours;
-    const Columns zero = at_[Tia::kP0] | at_[Tia::kM0];
-    const Columns one = at_[Tia::kP1] | at_[Tia::kM1];
-    const Columns& ball = at_[Tia::kBall];
-    const Columns& playfield = at_[kPlayfield];
+  static spans::Colours colours_of(const Tia& tia, Tia::Things on) noexcept {
+    using enum spans::Order;
+    const auto [p0, p1, pf, background] = tia.colours;
     const bool score = (tia.ctrlpf & 2) != 0;
-    if ((tia.ctrlpf & 4) != 0 && !(score && on == Tia::kHasPlayfield)) {  // PF has priority.
-      layers_ = {one, zero, ball | playfield, p1, p0, pf, bk};
-    } else if (score) {
-      constexpr Columns kLeftHalf = Columns::before(Tia::kWidth / 2);
-      layers_ = {ball, one | (playfield & ~kLeftHalf), zero | (playfield & kLeftHalf), pf, p1, p0,
-                 bk};
-    } else {
-      layers_ = {ball | playfield, one, zero, pf, p1, p0, bk};
+    if ((tia.ctrlpf & 4) != 0 && !(score && on == Tia::kHasPlayfield)) {
+      return {kPlayfield, background, p1, p0, pf};
     }
+    return {score ? kScore : kObjects, background, pf, p1, p0};
   }
 
   std::uint8_t* frame_;
@@ -378,8 +417,8 @@ class SpanPainter {
   bool combed_ = false;  ///< It was, afterwards.
   Tia::Things on_ = 0;
   Tia::Things stale_ = kMinded;  ///< What looks different from `at_`.
-  std::array<Columns, 6> at_{};  ///< By object, then the playfield.
-  spans::Layers layers_{};
+  spans::Objects at_{};
+  spans::Colours colours_{};
 };
 
 }  // namespace fastrl::envs::atari
