@@ -57,10 +57,7 @@ class Beam {
         shown_{tia.players[0].shown(), tia.players[1].shown()} {}
 
   /// Latches to look for from now on. Once more after a CXCLR: what is set is not looked for.
-  void look_for(std::uint16_t latches) noexcept {
-    latches_ = latches;
-    painter_.look_for(latches);
-  }
+  void look_for(std::uint16_t latches) noexcept { painter_.look_for(latches); }
 
   /// `tia` is the one that this began with.
   void play(Tia& tia, std::span<const TiaAccess> log) noexcept {
@@ -316,10 +313,10 @@ class Beam {
     painter_.changed(tia.move(cycle, now));
   }
 
-  /// Whether it does not matter which lines have ended: nobody looks, and their ends change
-  /// nothing. The comb is there for a line at least, so not near the end of the window.
+  /// Whether it does not matter which lines have ended: there is nothing to see, and their ends
+  /// change nothing. The comb is there for a line at least, so not near the end of the window.
   [[nodiscard]] bool unseen_ends(const Tia& tia, Clock due) const noexcept {
-    if (kPixels || latches_ != 0 || due >= window_end_ - (2 * Tia::kLineClocks)) return false;
+    if (!painter_.idle(tia, on_) || due >= window_end_ - (2 * Tia::kLineClocks)) return false;
     return !tia.stars_on && tia.mirror_right_half == ((tia.ctrlpf & 1) != 0) &&
            !tia.players[0].first_copy_hidden && !tia.players[1].first_copy_hidden;
   }
@@ -332,38 +329,54 @@ class Beam {
 
   /// Before a change of where things are.
   FASTRL_INLINE void change_shape(Tia& tia, Clock due, Tia::Things things) noexcept {
-    if (kPixels || latches_ != 0) make_up(tia, due);
+    if (!painter_.idle(tia, on_ | things)) make_up(tia, due);
     painter_.changed(things);
   }
 
   /// Makes what is due.
   FASTRL_INLINE void make_up(Tia& tia, Clock due) noexcept {
-    if (due > painted_) advance(tia, std::min(due, window_end_));
+    if (due <= painted_) return;
+    const Clock target = std::min(due, window_end_);
+#ifdef __x86_64__
+    if (spans::paints_wide) return advance_wide(tia, target);
+#endif
+    advance_plain(tia, target);
   }
 
-  [[gnu::noinline]] void advance(Tia& tia, Clock target) noexcept {
+#ifdef __x86_64__
+  [[gnu::noinline, gnu::flatten, FASTRL_WIDE]] void advance_wide(Tia& tia, Clock target) noexcept {
+    advance<true>(tia, target);
+  }
+#endif
+  [[gnu::noinline]] void advance_plain(Tia& tia, Clock target) noexcept {
+    advance<false>(tia, target);
+  }
+
+  template <bool kWide>
+  void advance(Tia& tia, Clock target) noexcept {
     if (painter_.idle(tia, on_)) {
       pass(tia, target);
     } else {
       // Strictly past the end: reaching it exactly leaves the line open until the next time.
       while (target > line_ + Tia::kLineClocks) {
-        paint(tia, Tia::kLineClocks);
+        paint<kWide>(tia, Tia::kLineClocks);
         end_line(tia);
         line_ += Tia::kLineClocks;
         row_ += Tia::kWidth;
         painted_ = line_ + Tia::kBlankClocks;
       }
-      if (target > painted_) paint(tia, target - line_);
+      if (target > painted_) paint<kWide>(tia, target - line_);
       painted_ = std::max(painted_, target);
     }
     if (target == window_end_) painted_ = Tia::kNever;
   }
 
   /// Paints the line at the beam up to a clock of it.
+  template <bool kWide>
   void paint(Tia& tia, int end) noexcept {
     const int first = painted_ - line_ - Tia::kBlankClocks;
     const std::size_t pen = row_ + static_cast<std::size_t>(first);
-    painter_.paint(tia, on_, pen, first, end - Tia::kBlankClocks - first);
+    painter_.template paint<kWide>(tia, on_, pen, first, end - Tia::kBlankClocks - first);
     if (tia.comb_pending && first < Tia::kCombColumns) {
       painter_.blank(pen, Tia::kCombColumns - first);
       if (end >= Tia::kCombEnd) tia.comb_pending = false;
@@ -406,7 +419,6 @@ class Beam {
   Clock painted_;  ///< Up to here there is nothing to paint; kNever behind the window.
   Clock due_;      ///< Up to here the picture is what the registers say.
   std::size_t row_ = 0;
-  std::uint16_t latches_ = 0;
   Tia::Things on_;                     ///< Tia::shown
   std::array<std::uint8_t, 2> shown_;  ///< The bits that the players show.
 };

@@ -168,12 +168,19 @@ void paint_plainly(std::uint8_t* row, const Columns& span, const Objects& at,
 }
 
 #ifdef __x86_64__
-inline const bool kHasWide = __builtin_cpu_supports("avx512bw") != 0;
+#define FASTRL_WIDE gnu::target("avx512bw,avx512vl,bmi,bmi2,lzcnt")
+inline bool has_wide() noexcept {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+         __builtin_cpu_supports("bmi2") != 0;
+}
+/// Tests turn it off to see the plain version.
+inline bool paints_wide = has_wide();
 
 /// The same, 64 pixels at a time.
 template <Order kOrder>
-[[gnu::target("avx512bw")]] void paint_wide(std::uint8_t* row, const Columns& span,
-                                            const Objects& at, const Colours& colours) noexcept {
+[[FASTRL_WIDE]] void paint_wide(std::uint8_t* row, const Columns& span, const Objects& at,
+                                const Colours& colours) noexcept {
   const __m512i background = _mm512_set1_epi8(static_cast<char>(colours.background));
   const __m512i low = _mm512_set1_epi8(static_cast<char>(colours.low));
   const __m512i middle = _mm512_set1_epi8(static_cast<char>(colours.middle));
@@ -189,24 +196,25 @@ template <Order kOrder>
 }
 #endif
 
-template <Order kOrder>
+template <bool kWide, Order kOrder>
 void paint(std::uint8_t* row, const Columns& span, const Objects& at,
            const Colours& colours) noexcept {
 #ifdef __x86_64__
-  if (kHasWide) return paint_wide<kOrder>(row, span, at, colours);
+  if constexpr (kWide) return paint_wide<kOrder>(row, span, at, colours);
 #endif
   paint_plainly<kOrder>(row, span, at, colours);
 }
 
+template <bool kWide>
 inline void paint(std::uint8_t* row, const Columns& span, const Objects& at,
                   const Colours& colours) noexcept {
   switch (colours.order) {
     case Order::kObjects:
-      return paint<Order::kObjects>(row, span, at, colours);
+      return paint<kWide, Order::kObjects>(row, span, at, colours);
     case Order::kPlayfield:
-      return paint<Order::kPlayfield>(row, span, at, colours);
+      return paint<kWide, Order::kPlayfield>(row, span, at, colours);
     case Order::kScore:
-      return paint<Order::kScore>(row, span, at, colours);
+      return paint<kWide, Order::kScore>(row, span, at, colours);
   }
 }
 
@@ -228,6 +236,7 @@ class SpanPainter {
 
   /// Columns [first, first + count) of a line, on which these things are, go to the pixels from
   /// `pen` on.
+  template <bool kWide>
   void paint(Tia& tia, Tia::Things on, std::size_t pen, int first, int count) noexcept {
     if ((tia.vblank & 2) != 0) {
       if constexpr (kPixels) std::memset(frame_ + pen, 0, static_cast<std::size_t>(count));
@@ -237,7 +246,7 @@ class SpanPainter {
     const bool moved = stale_ != 0 && place(tia, on);
     if (kPixels && moved) colours_ = colours_of(tia, on);
     if (count == Tia::kWidth) {
-      if (!moved && whole_line_ != nullptr) return repeat(tia, pen);
+      if (!moved && whole_line_ != nullptr) return repeat<kWide>(tia, pen);
       whole_line_ = kPixels ? frame_ + pen : &kSeen;
       combed_ = false;
     } else if (moved) {
@@ -245,7 +254,7 @@ class SpanPainter {
     }
     const Columns span = count == Tia::kWidth ? kWholeLine : Columns::range(first, count);
     if (latches_ != 0) collide(tia, on, span);
-    if constexpr (kPixels) spans::paint(frame_ + pen - first, span, at_, colours_);
+    if constexpr (kPixels) spans::paint<kWide>(frame_ + pen - first, span, at_, colours_);
   }
 
   void blank(std::size_t pen, int count) noexcept {
@@ -270,12 +279,13 @@ class SpanPainter {
   static constexpr Tia::Things kMinded = kObjects | (kPixels ? Tia::kColours : 0U);
 
   /// The same line again. What the comb of the last one took away may be needed now.
+  template <bool kWide>
   void repeat(const Tia& tia, std::size_t pen) noexcept {
     if constexpr (kPixels) {
       std::uint8_t* const row = frame_ + pen;
       std::memcpy(row, whole_line_, Tia::kWidth);
       if (combed_ && !tia.comb_pending)
-        spans::paint(row, Columns::before(Tia::kCombColumns), at_, colours_);
+        spans::paint<kWide>(row, Columns::before(Tia::kCombColumns), at_, colours_);
       whole_line_ = row;
       combed_ = false;
     }

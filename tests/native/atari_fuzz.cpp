@@ -327,6 +327,9 @@ struct Consoles {
       const bool is_compared = source.chance(70);
       for (FastAtari* each : {&fast, &translated}) {
         const Rom& its = each == &fast ? not_translated : rom;
+#ifdef __x86_64__
+        spans::paints_wide = each == &translated && spans::has_wide();
+#endif
         expect(reward == each->act(its, action, strength, source.chance(50)), "another reward");
         check(each->console.tia);
         expect(std::ranges::equal(plain.ram(), each->ram()), "the consoles' memories differ");

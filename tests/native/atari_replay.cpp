@@ -131,6 +131,9 @@ struct Session {
       translation = translate<FastConsole>(*code);
       rom.translation = translation.get();
     }
+#ifdef __x86_64__
+    spans::paints_wide = std::is_same_v<Machine, TranslatedAtari> && spans::has_wide();
+#endif
     atari.load(rom, static_cast<Game>(facts - kGames.begin()), options);
   }
   Session(const Session&) = delete;
