@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-FORMAT = 1
+FORMAT = 2
 """Changes when a checkpoint of the old kind can no longer be resumed."""
 
 KEPT = 2

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args, get_type_hints
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
 Policy = Literal["auto", "nature_cnn", "impala_resnet", "minatar_cnn", "mlp", "mlp_small"]
 RewardScaling = Literal["none", "clip", "return_std"]
 Protocol = Literal["none", "classic", "machado"]
@@ -60,7 +61,10 @@ class TrainConfig:
     num_steps: int = 128
     """Steps of each environment per rollout (T); a batch has T x N steps."""
     env_threads: int = 0
-    """Threads of the environment pool; 0 takes the CPUs that this process may use."""
+    """Threads of each environment pool; 0 takes the CPUs that this process may use."""
+    num_pools: int = 1
+    """Pools that share the environments. With two, the environments of one step while the GPU
+    decides for the other; divides num_envs."""
     autoreset_mode: AutoresetMode = "SameStep"
     """SameStep wastes no step at an episode's end; NextStep spends one, which is not trained on."""
     protocol: Protocol = "none"
@@ -79,6 +83,14 @@ class TrainConfig:
     """auto takes CUDA when torch sees a GPU."""
     torch_threads: int = 0
     """CPU threads of torch; 0 leaves torch's choice. Resuming is bit-exact with the same number."""
+    precision: Precision = "fp32"
+    """bf16 computes the network's body in bfloat16; weights, heads, losses and the optimiser stay
+    in float32."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    cuda_graphs: bool = False
+    """Capture inference and the gradient step in CUDA graphs. What cannot be captured runs as
+    usual, and a message says why."""
 
     learning_rate: float = 1e-3
     """Adam step size at the start."""
@@ -195,8 +207,17 @@ class TrainConfig:
         """
         for name, literal in _LITERALS.items():
             _require(getattr(self, name) in literal, self, name, f"one of {', '.join(literal)}")
-        for name in ("total_steps", "num_envs", "num_steps", "num_minibatches", "update_epochs"):
+        for name in (
+            "total_steps",
+            "num_envs",
+            "num_pools",
+            "num_steps",
+            "num_minibatches",
+            "update_epochs",
+        ):
             _require(_is_int(self, name, 1), self, name, "an integer >= 1")
+        divides = self.num_envs % self.num_pools == 0
+        _require(divides, self, "num_pools", f"a divisor of num_envs {self.num_envs}")
         for name in ("env_threads", "torch_threads"):
             _require(_is_int(self, name, 0), self, name, "an integer >= 0")
         _require(_is_int(self, "seed", 0, 2**31 - 1), self, "seed", "an integer in [0, 2**31 - 1]")
@@ -214,7 +235,15 @@ class TrainConfig:
             _is_number(self, "target_kl", 0.0) and self.target_kl > 0
         )
         _require(kl_ok, self, "target_kl", "a number > 0, or None")
-        for name in ("anneal_lr", "norm_adv", "clip_vloss", "track", "tensorboard"):
+        for name in (
+            "anneal_lr",
+            "norm_adv",
+            "clip_vloss",
+            "compile",
+            "cuda_graphs",
+            "track",
+            "tensorboard",
+        ):
             _require(isinstance(getattr(self, name), bool), self, name, "true or false")
         for name in ("env_id", "preset", "run_dir", "wandb_project", "kl_ref", "teacher"):
             _require(isinstance(getattr(self, name), str), self, name, "a string")
@@ -318,6 +347,7 @@ class TrainConfig:
                 return self.advantage
 
     def _check_group(self) -> None:
+        _require(self.num_pools == 1, self, "num_pools", "1 with advantage group")
         divides = self.num_envs % self.group_size == 0
         divisor = f"a divisor of num_envs {self.num_envs}"
         _require(divides, self, "group_size", f"{divisor} with advantage group")
@@ -344,6 +374,18 @@ class TrainConfig:
     def is_ale(self) -> bool:
         """Whether this is an Atari game."""
         return self.env_id.startswith("ALE/")
+
+    @property
+    def stack(self) -> int:
+        """Newest frames in an observation (S) that are stacked here: the pool gives one at a time.
+
+        1 where the pool gives whole observations: of games that have no frames, and for
+        group-relative advantages, which put environments into states whose earlier frames only
+        the pool has.
+        """
+        options = self.make_options
+        frames = self.is_ale and options.get("obs_type", "screen") == "screen"
+        return options.get("stack_num", 4) if frames and self.advantage != "group" else 1
 
     @property
     def make_options(self) -> dict[str, Any]:
@@ -489,6 +531,9 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "env_threads",
         "device",
         "torch_threads",
+        "precision",
+        "compile",
+        "cuda_graphs",
         "checkpoint_every",
         "track",
         "wandb_mode",

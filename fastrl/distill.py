@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from fastrl.config import TrainConfig
-from fastrl.ppo import gradient_step, minibatch_indices
+from fastrl.ppo import Indexed, gradient_step, minibatch_indices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ def distill_loss(
 def distill_update(
     policy: nn.Module,
     optimizer: torch.optim.Optimizer,
-    obs: Tensor,
+    obs: Indexed,
     teacher_log_probs: Tensor,
     config: TrainConfig,
     generator: torch.Generator,

@@ -23,6 +23,10 @@ class ActorCritic(nn.Module):
     """
 
     obs_scale: Tensor
+    bf16 = False
+    """Whether the body computes in bfloat16; the weights and the heads keep their precision."""
+    channels_last = False
+    """Whether frames are put in channels-last memory, for convolutions whose weights are."""
 
     def __init__(self, body: nn.Module, features: int, num_actions: int, obs_high: int) -> None:
         """Puts the heads on `body`, which maps scaled float observations to (N, features)."""
@@ -42,7 +46,15 @@ class ActorCritic(nn.Module):
         Returns:
             Logits (N, A) and values (N,), float32; with a value head its outputs (N, K) too.
         """
-        features = self.body(obs.to(self.obs_scale.dtype) * self.obs_scale)
+        x = obs.to(self.obs_scale.dtype) * self.obs_scale
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if self.bf16:
+            # Without its cache, which a captured graph would outlive.
+            with torch.autocast(obs.device.type, torch.bfloat16, cache_enabled=False):
+                features = self.body(x).to(self.obs_scale.dtype)
+        else:
+            features = self.body(x)
         outputs = self.actor(features), self.critic(features).squeeze(-1)
         return outputs if self.value_head is None else (*outputs, self.value_head(features))
 

@@ -8,20 +8,34 @@ Shapes: B steps of a batch, M steps of a minibatch, A actions.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, cast
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from fastrl.config import TrainConfig
+from fastrl.graphs import Captured
+from fastrl.observations import Observations
+
+
+class Indexed(Protocol):
+    """Observations (B, *obs_shape) uint8: a tensor, or `fastrl.observations.Observations`."""
+
+    def __len__(self) -> int:
+        """B."""
+        ...
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """(M, *obs_shape) those at a slice or (M,) int64."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """Steps to learn from, in any order."""
 
-    obs: Tensor
+    obs: Indexed
     """(B, *obs_shape) uint8."""
     actions: Tensor
     """(B,) int64."""
@@ -224,6 +238,77 @@ def ppo_loss(
     return loss, stats
 
 
+class GradientSteps:
+    """Gradient steps on minibatches of a batch."""
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        config: TrainConfig,
+        head_loss: HeadLoss | None = None,
+    ) -> None:
+        """As `ppo_update`."""
+        named = dict(policy.named_parameters())
+        self._of_head = [x for name, x in named.items() if name.startswith("value_head.")]
+        self._parameters = [x for name, x in named.items() if not name.startswith("value_head.")]
+        self._policy = policy
+        self._optimizer = optimizer
+        self._config = config
+        self._head_loss = head_loss
+        self._batch: Batch | None = None
+
+    def begin(self, batch: Batch) -> None:
+        """The steps that follow learn from this batch."""
+        self._batch = batch
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """Steps on those at `index` (M,) int64.
+
+        Returns:
+            (7,) the vector of `ppo_loss` and the norm of the gradient.
+        """
+        assert self._batch is not None
+        loss, stats = ppo_loss(self._policy, self._batch, index, self._config, self._head_loss)
+        grad_norm = gradient_step(
+            loss, self._optimizer, self._parameters, self._of_head, config=self._config
+        )
+        return torch.cat((stats, grad_norm))
+
+
+class CapturedSteps(GradientSteps):
+    """The same, captured in a CUDA graph: batches and minibatches are all of one size.
+
+    The optimiser is `capturable` and its learning rate a tensor.
+    """
+
+    _index: Tensor | None = None
+    _step: Captured[Tensor]
+
+    def begin(self, batch: Batch) -> None:
+        """Copies a batch to where the first one is. Frames are not copied: they stay in place."""
+        if self._batch is None:
+            self._batch = batch
+        for name, mine in _columns(self._batch).items():
+            mine.copy_(_columns(batch)[name])
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """See `GradientSteps`."""
+        if self._index is None:
+            self._index = mine = index.clone()
+            take = super().__call__
+            self._step = Captured(lambda: take(mine))
+        self._index.copy_(index)
+        return self._step().clone()
+
+
+def _columns(batch: Batch) -> dict[str, Tensor]:
+    """The tensors of a batch that differ from one update to the next."""
+    obs = batch.obs.rows if isinstance(batch.obs, Observations) else batch.obs
+    columns = {field.name: getattr(batch, field.name) for field in fields(batch)} | {"obs": obs}
+    return {name: column for name, column in columns.items() if column is not None}
+
+
 def ppo_update(
     policy: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -231,6 +316,7 @@ def ppo_update(
     config: TrainConfig,
     generator: torch.Generator,
     head_loss: HeadLoss | None = None,
+    steps: GradientSteps | None = None,
 ) -> UpdateStats:
     """Several epochs of minibatch gradient steps on one batch.
 
@@ -242,22 +328,20 @@ def ppo_update(
         generator: Source of the minibatch order.
         head_loss: Of the policy's value head, whose gradient is scaled down on its own: it must
             not touch the other parameters' length.
+        steps: Of this policy, optimiser and loss; None makes them.
 
     Raises:
         FloatingPointError: A loss or a gradient was NaN or infinite. The weights are spoilt: throw
             them away and go back to a checkpoint.
     """
     unexplained = (batch.returns - batch.values).var() / batch.returns.var()
-    named = dict(policy.named_parameters())
-    of_head = [x for name, x in named.items() if name.startswith("value_head.")]
-    parameters = [x for name, x in named.items() if not name.startswith("value_head.")]
+    step = steps or GradientSteps(policy, optimizer, config, head_loss)
+    step.begin(batch)
     stats: list[Tensor] = []
     for _ in range(config.update_epochs):
         first = len(stats)
         for index in minibatch_indices(len(batch.actions), config.num_minibatches, generator):
-            loss, minibatch_stats = ppo_loss(policy, batch, index, config, head_loss)
-            grad_norm = gradient_step(loss, optimizer, parameters, of_head, config=config)
-            stats.append(torch.cat((minibatch_stats, grad_norm)))
+            stats.append(step(index))
         if config.target_kl is not None:
             approx_kl = torch.stack(stats[first:])[:, 3].mean()
             if float(approx_kl) > config.target_kl:

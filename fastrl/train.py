@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from fastrl import checkpoint
+from fastrl.accelerate import captured_parts, prepare
 from fastrl.config import MAY_CHANGE_ON_RESUME, TrainConfig, load_config
 from fastrl.discount import make_estimator
 from fastrl.distill import DistillStats, distill_update
@@ -40,8 +41,8 @@ from fastrl.folders import locked, write_text
 from fastrl.group import Groups, require_snapshots
 from fastrl.metrics import JsonLines, Metric, Observer, Progress, RunSummary, Sink, open_sinks
 from fastrl.models import make_policy
-from fastrl.ppo import Batch, UpdateStats, ppo_update
-from fastrl.reference import open_reference
+from fastrl.ppo import Batch, CapturedSteps, GradientSteps, UpdateStats, ppo_update
+from fastrl.reference import Interface, open_reference
 from fastrl.rewards import RewardScaler
 from fastrl.rollout import Episodes, Rollout, RolloutCollector, Seconds
 
@@ -100,7 +101,8 @@ def train(
             fields of `MAY_CHANGE_ON_RESUME`; a larger `total_steps` trains on.
         resume: Folder of a run to continue from its newest readable checkpoint.
         observer: Is told of every update; None prints messages alone, to stderr.
-        make_pool: Makes the environments; None uses `fastrl.make`.
+        make_pool: Makes one of the pools that share the environments, each showing one frame at a
+            time; None uses `fastrl.make`.
 
     Returns:
         What the run came to.
@@ -126,9 +128,13 @@ def train(
     try:
         with (
             locked(run_dir, RunInUseError(f"another process is training in {run_dir}")),
-            contextlib.closing((make_pool or _make_pool)(config)) as pool,
+            contextlib.ExitStack() as stack,
         ):
-            run = _Run(config, run_dir, pool, device, watcher, resumed=resume is not None)
+            pools: list[Any] = []
+            for _ in range(config.num_pools):
+                pools.append((make_pool or _make_pool)(config))
+                stack.enter_context(contextlib.closing(pools[-1]))
+            run = _Run(config, run_dir, pools, device, watcher, resumed=resume is not None)
             return run.run()
     except BaseException:
         if resume is None and not checkpoint.all_paths(run_dir):
@@ -164,7 +170,7 @@ class _Run:
         self,
         config: TrainConfig,
         run_dir: Path,
-        pool: Any,
+        pools: list[Any],
         device: torch.device,
         observer: Observer,
         *,
@@ -172,36 +178,46 @@ class _Run:
     ) -> None:
         self.config = config
         self.run_dir = run_dir
-        self.pool = pool
+        self.pools = pools
         self.device = device
         self.observer = observer
         self.counters = Counters()
         self.action_generator = torch.Generator(device).manual_seed(config.seed)
         self.order_generator = torch.Generator(device).manual_seed(config.seed + 2**32)
-        space = pool.single_observation_space
+        interface = Interface.of(pools[0], config.stack)
         with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
             torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
             self.policy = make_policy(
-                config,
-                tuple(space.shape),
-                int(pool.single_action_space.n),
-                obs_high=int(np.max(space.high)),
+                config, interface.obs_shape, interface.num_actions, obs_high=interface.obs_high
             ).to(device)
         self.reference = open_reference(
-            config.teacher or config.kl_ref, config, run_dir, pool, device, resumed=resumed
+            config.teacher or config.kl_ref, config, run_dir, interface, device, resumed=resumed
         )
+        self.left_out = prepare(self.policy, config, device, interface.obs_shape)
+        captures = captured_parts(config, device)
+        self.left_out += captures.left_out
+        # A graph keeps numbers and reads tensors: so the rate that is lowered must be one.
+        rate = torch.tensor(config.learning_rate, device=device)
         self.optimizer = torch.optim.Adam(
-            self.policy.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
+            self.policy.parameters(),
+            lr=rate if captures.learning else config.learning_rate,
+            eps=config.adam_eps,
+            fused=True,
+            capturable=captures.learning,
         )
         self.estimator = make_estimator(config, device)
+        steps = CapturedSteps if captures.learning else GradientSteps
+        self.steps = steps(self.policy, self.optimizer, config, self.estimator)
         self.scaler = RewardScaler(config.reward_scaling, config.num_envs, config.gamma)
         self.collector = RolloutCollector(
-            pool,
+            *pools,
             num_steps=config.num_steps,
             autoreset_mode=config.autoreset_mode,
             scaler=self.scaler,
             generator=self.action_generator,
-            groups=Groups(pool, config.group_size) if config.advantage == "group" else None,
+            stack=config.stack,
+            cuda_graphs=captures.inference,
+            groups=Groups(pools[0], config.group_size) if config.advantage == "group" else None,
         )
         self.saved_at = -1
         metrics_bytes = episodes_bytes = 0
@@ -210,7 +226,7 @@ class _Run:
         else:
             self.collector.reset(environment_seeds(config.seed, config.num_envs))
             if config.advantage == "group":
-                require_snapshots(pool)
+                require_snapshots(pools[0])
         self.metrics = JsonLines(run_dir / "metrics.jsonl", metrics_bytes)
         self.episodes = JsonLines(run_dir / "episodes.jsonl", episodes_bytes)
         (run_dir / "summary.json").unlink(missing_ok=True)
@@ -233,6 +249,8 @@ class _Run:
             sinks += open_sinks(config, self.run_dir, counters.global_step)
             if counters.update == 0:
                 self._save()
+            for message in self.left_out:
+                self.observer.message(message)
             with _stop_signals(self.observer) as stop:
                 while counters.global_step < config.total_steps and not stop.is_set():
                     progress, metrics = self._update()
@@ -263,7 +281,10 @@ class _Run:
         if config.anneal_lr:
             rate *= 1.0 - counters.global_step / config.total_steps
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
         rollout, finished, seconds = self.collector.collect(self.policy)
         learning = time.perf_counter()
@@ -291,7 +312,9 @@ class _Run:
         if self.reference is not None:
             ref_logprobs = self.reference.logprobs(batch.obs, batch.actions)
             batch = dataclasses.replace(batch, ref_logprobs=ref_logprobs)
-        return ppo_update(*learner, batch, self.config, self.order_generator, self.estimator)
+        return ppo_update(
+            *learner, batch, self.config, self.order_generator, self.estimator, self.steps
+        )
 
     def _report(
         self,
@@ -362,18 +385,18 @@ class _Run:
             "estimator": self.estimator.state_dict(),
             "scaler": self.scaler.state_dict(),
             "collector": self.collector.state_dict(),
-            "pool": self._pool_state(),
+            "pools": self._pool_states(),
         }
         checkpoint.save(checkpoint.path_for(self.run_dir, self.counters.global_step), state)
         self.saved_at = self.counters.update
 
-    def _pool_state(self) -> Tensor | None:
-        """The environments as bytes; None when the backend has no snapshots."""
+    def _pool_states(self) -> list[Tensor] | None:
+        """The environments of each pool as bytes; None when the backend has no snapshots."""
         try:
-            state = self.pool.get_state()
+            states = [pool.get_state() for pool in self.pools]
         except NotImplementedError:
             return None
-        return torch.frombuffer(bytearray(state), dtype=torch.uint8)
+        return [torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in states]
 
     def _restore(self) -> tuple[int, int]:
         """Loads the newest good checkpoint; returns the lengths of metrics and episodes."""
@@ -382,7 +405,11 @@ class _Run:
             self.observer.message(warning)
         self.counters.load_state_dict(state["counters"])
         self.policy.load_state_dict(state["policy"])
+        groups = self.optimizer.param_groups
+        kinds = [{name: group[name] for name in ("lr", "capturable")} for group in groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, kind in zip(self.optimizer.param_groups, kinds, strict=True):
+            group |= kind  # those of this sitting; the rate is set before each update
         self.action_generator.set_state(state["action_generator"])
         self.order_generator.set_state(state["order_generator"])
         self.estimator.load_state_dict(state.get("estimator", {}))  # not in older checkpoints
@@ -390,15 +417,16 @@ class _Run:
         seeds = environment_seeds(
             self.config.seed + self.counters.global_step, self.config.num_envs
         )
-        if state["pool"] is None:
+        if state["pools"] is None:
             self.collector.reset(seeds)
             self.observer.message(
                 f"{self.config.env_id}: this backend has no snapshots, so the environments start"
                 f" new episodes from fresh seeds; everything else continues from {path.name}"
             )
         else:
-            self.pool.reset(seed=seeds)
-            self.pool.set_state(state["pool"].numpy().tobytes())
+            self.collector.reset(seeds)
+            for pool, saved in zip(self.pools, state["pools"], strict=True):
+                pool.set_state(saved.numpy().tobytes())
             self.collector.load_state_dict(state["collector"])
         self.saved_at = self.counters.update
         for newer in checkpoint.all_paths(self.run_dir):
@@ -440,7 +468,6 @@ def make_batch(rollout: Rollout, estimate: Estimate) -> tuple[Batch, int]:
     """
     learned = rollout.valid if estimate.learned is None else rollout.valid & estimate.learned
     columns = {
-        "obs": rollout.obs[:-1],
         "actions": rollout.actions,
         "logprobs": rollout.logprobs,
         "advantages": estimate.advantages,
@@ -450,10 +477,12 @@ def make_batch(rollout: Rollout, estimate: Estimate) -> tuple[Batch, int]:
     if estimate.head_targets is not None:
         columns["head_targets"] = estimate.head_targets
     flat = {name: column.flatten(0, 1) for name, column in columns.items()}
+    obs = rollout.obs.at(slice(-1)).flatten()
     if not bool(learned.all()):
         kept = learned.flatten().nonzero().squeeze(-1)
         flat = {name: column[kept] for name, column in flat.items()}
-    return Batch(**flat), int(rollout.valid.sum())
+        obs = obs.at(kept)
+    return Batch(obs=obs, **flat), int(rollout.valid.sum())
 
 
 class _Messages:
@@ -472,12 +501,15 @@ class _Messages:
 def _make_pool(config: TrainConfig) -> Any:
     import fastrl
 
+    options = dict(config.make_options)
+    if config.stack > 1:
+        options["stack_num"] = 1
     return fastrl.make(
         config.env_id,
-        num_envs=config.num_envs,
+        num_envs=config.num_envs // config.num_pools,
         num_threads=config.env_threads,
         autoreset_mode=config.autoreset_mode,
-        **config.make_options,
+        **options,
     )
 
 

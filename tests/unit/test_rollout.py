@@ -115,7 +115,7 @@ LENGTHS, ENDS = [[2, 3, 9], [3, 9]], ["CTC", "TT"]
 def test_next_step_bootstraps_from_the_final_observation_and_marks_the_reset() -> None:
     [(rollout, _)] = collected(Walk(LENGTHS, ENDS, "NextStep"), 6)
 
-    assert rollout.obs[:, 0, 0].tolist() == [10, 11, 12, 20, 21, 22, 23]
+    assert rollout.obs[:, 0].squeeze(-1).tolist() == [10, 11, 12, 20, 21, 22, 23]
     assert rollout.valid[:, 0].tolist() == [True, True, False, True, True, True]
     assert rollout.next_values[:, 0].tolist() == [11, 12, 20, 21, 22, 23]
     assert rollout.truncated[:, 0].tolist() == [False, True, False, False, False, False]
@@ -127,7 +127,7 @@ def test_next_step_bootstraps_from_the_final_observation_and_marks_the_reset() -
 def test_same_step_bootstraps_from_final_obs_and_wastes_no_step() -> None:
     [(rollout, _)] = collected(Walk(LENGTHS, ENDS, "SameStep"), 6)
 
-    assert rollout.obs[:, 0, 0].tolist() == [10, 11, 20, 21, 22, 30, 31]
+    assert rollout.obs[:, 0].squeeze(-1).tolist() == [10, 11, 20, 21, 22, 30, 31]
     assert bool(rollout.valid.all())
     assert rollout.next_values[:2, 0].tolist() == [11, 12], "12 is what the cut step reached"
     assert rollout.truncated[:, 0].tolist() == [False, True, False, False, False, False]
@@ -145,10 +145,10 @@ def test_both_modes_teach_the_same_steps(mode: AutoresetMode) -> None:
     # delta = r + 0.5 * V(next) - V; the cut keeps V(next), the termination drops it.
     delta = [0.11 + 5.5 - 10, 0.12 + 6 - 11, 0.21 + 10.5 - 20, 0.22 - 21]
     expected = [delta[0] + 0.25 * delta[1], delta[1], delta[2] + 0.25 * delta[3], delta[3]]
-    assert batch.obs[:4, 0].tolist() == [10, 11, 20, 21]
+    assert batch.obs[:4].squeeze(-1).tolist() == [10, 11, 20, 21]
     assert batch.advantages[:4].tolist() == pytest.approx(expected, rel=1e-6)
     assert num_steps == (4 if mode == "NextStep" else 6)
-    assert 12 not in batch.obs, "a final observation is nobody's decision"
+    assert 12 not in batch.obs[:], "a final observation is nobody's decision"
     torch.testing.assert_close(batch.returns, batch.advantages + batch.values)
 
 
@@ -177,7 +177,7 @@ def test_the_value_head_is_read_where_the_value_is(mode: AutoresetMode) -> None:
 def test_a_lost_life_is_terminal_and_the_step_after_it_is_real() -> None:
     [(rollout, _)] = collected(Walk([[2, 2, 9]], ["LTT"], "NextStep"), 6)
 
-    assert rollout.obs[:, 0, 0].tolist() == [10, 11, 12, 21, 22, 30, 31]
+    assert rollout.obs[:, 0].squeeze(-1).tolist() == [10, 11, 12, 21, 22, 30, 31]
     assert rollout.terminated[:, 0].tolist() == [False, True, False, True, False, False]
     assert rollout.valid[:, 0].tolist() == [True, True, True, True, False, True]
 
