@@ -10,6 +10,7 @@ from torch import nn
 
 from fastrl.config import TrainConfig
 from fastrl.models import ActorCritic
+from fastrl.ranks import ALONE, Ranks
 
 
 def prepare(
@@ -53,7 +54,7 @@ class Captures:
     """What does not, though asked for, and why."""
 
 
-def captured_parts(config: TrainConfig, device: torch.device) -> Captures:
+def captured_parts(config: TrainConfig, device: torch.device, ranks: Ranks = ALONE) -> Captures:
     """What of a run can be captured: steps that are alike but for the numbers in their tensors."""
     if not config.cuda_graphs:
         return Captures(inference=False, learning=False, left_out=[])
@@ -61,7 +62,9 @@ def captured_parts(config: TrainConfig, device: torch.device) -> Captures:
         reason = f"cuda_graphs: nothing is captured, because the device is {device}"
         return Captures(inference=False, learning=False, left_out=[reason])
     reason = None
-    if config.teacher:
+    if ranks.size > 1:
+        reason = "the ranks' gradients are averaged in the midst of a step"
+    elif config.teacher:
         reason = "a student learns otherwise"
     elif config.advantage != "gae":
         reason = f"advantage {config.advantage} has numbers of its own in the loss"

@@ -737,6 +737,7 @@ def parse(arguments: list[str]) -> Command:
 def _train(config: TrainConfig, resume: Path | None) -> int:
     """Trains with a view in the terminal; returns the exit code."""
     from fastrl.dashboard import make_dashboard
+    from fastrl.ranks import is_first
     from fastrl.train import RunInUseError, choose_device, train
 
     try:
@@ -747,6 +748,8 @@ def _train(config: TrainConfig, resume: Path | None) -> int:
         summary = train(config, resume=resume, observer=make_dashboard(sys.stdout))
     except RunInUseError as error:
         raise UsageError(str(error)) from error
+    if not is_first():
+        return 0
     print(f"run folder: {summary.run_dir}")
     curve = Path(summary.run_dir) / "curve.png"
     print(f"return curve: {curve}" if curve.exists() else "return curve: no game has ended yet")

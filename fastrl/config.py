@@ -346,6 +346,24 @@ class TrainConfig:
             case _:
                 return self.advantage
 
+    def check_ranks(self, size: int) -> None:
+        """What several processes that train together (`fastrl.ranks`) ask of a config.
+
+        Raises:
+            ValueError: An option is for one process alone, or does not divide.
+        """
+        if size == 1:
+            return
+        why = f"with {size} ranks"
+        _require(self.advantage == "gae", self, "advantage", f"gae {why}")
+        for name in ("teacher", "kl_ref"):
+            _require(not getattr(self, name), self, name, f"empty {why}")
+        ok = self.reward_scaling != "return_std"
+        _require(ok, self, "reward_scaling", f"none or clip {why} (the others' returns count too)")
+        ok = self.num_envs % (size * self.num_pools) == 0
+        divisor = f"{size} * num_pools = {size * self.num_pools}"
+        _require(ok, self, "num_envs", f"a multiple of {divisor} {why}")
+
     def _check_group(self) -> None:
         _require(self.num_pools == 1, self, "num_pools", "1 with advantage group")
         divides = self.num_envs % self.group_size == 0

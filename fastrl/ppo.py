@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fastrl.config import TrainConfig
 from fastrl.graphs import Captured
 from fastrl.observations import Observations
+from fastrl.ranks import ALONE, Ranks
 
 
 class Indexed(Protocol):
@@ -88,7 +89,9 @@ class UpdateStats:
     """KL divergence from the reference policy (`reference_kl`), in nats; None without one."""
 
 
-def sample_actions(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def sample_actions(
+    logits: Tensor, generator: torch.Generator, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor]:
     """Draws one action per row, and its log-probability.
 
     The index that wins an exponential race with the probabilities as rates is a draw from the
@@ -97,12 +100,15 @@ def sample_actions(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, 
     Args:
         logits: (N, A) float.
         generator: Source of the draws, on the device of `logits`.
+        ranks: Of the N of each, so that every rank draws for all and takes its own.
 
     Returns:
         Actions (N,) int64 and log-probabilities (N,).
     """
     log_probs = torch.log_softmax(logits, dim=-1)
-    times = torch.empty_like(log_probs).exponential_(generator=generator)
+    num_envs, num_actions = log_probs.shape
+    times = log_probs.new_empty((ranks.size * num_envs, num_actions))
+    times = times.exponential_(generator=generator)[ranks.share(len(times))]
     actions = (log_probs.exp() / times).argmax(dim=-1)
     return actions, log_probs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
@@ -122,6 +128,7 @@ def gradient_step(
     apart: Sequence[nn.Parameter] = (),
     *,
     config: TrainConfig,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """One step down the gradient of a loss.
 
@@ -131,12 +138,14 @@ def gradient_step(
         parameters: Their gradient is scaled down to config.max_grad_norm, if it is longer.
         apart: So is that of these, on its own.
         config: For max_grad_norm.
+        ranks: Whose gradients are averaged first.
 
     Returns:
         (1,) L2 norm of the gradient of `parameters` before that.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # pyright: ignore[reportUnknownMemberType]
+    ranks.average_gradients([*parameters, *apart])
     grad_norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
     if apart:
         nn.utils.clip_grad_norm_(apart, config.max_grad_norm)
@@ -177,6 +186,7 @@ def ppo_loss(
     index: Tensor,
     config: TrainConfig,
     head_loss: HeadLoss | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """The clipped objective on one minibatch.
 
@@ -186,6 +196,7 @@ def ppo_loss(
         index: (M,) int64, which of them.
         config: Coefficients.
         head_loss: Of the value head; weighs as the value loss does.
+        ranks: On whose union the advantages are normalised.
 
     Returns:
         The loss to minimise (eq. 9 of the paper, negated, and the penalty for leaving the
@@ -200,7 +211,8 @@ def ppo_loss(
     advantages = batch.advantages[index]
     critic = config.advantage != "group"
     if config.norm_adv and critic and len(index) > 1:
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        mean, std = ranks.mean_and_std(advantages)
+        advantages = (advantages - mean) / (std + 1e-8)
 
     # L^CLIP, eq. 7.
     logratio = logprobs - batch.logprobs[index]
@@ -247,8 +259,9 @@ class GradientSteps:
         optimizer: torch.optim.Optimizer,
         config: TrainConfig,
         head_loss: HeadLoss | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """As `ppo_update`."""
+        """As `ppo_update`; with several ranks, on the union of their minibatches."""
         named = dict(policy.named_parameters())
         self._of_head = [x for name, x in named.items() if name.startswith("value_head.")]
         self._parameters = [x for name, x in named.items() if not name.startswith("value_head.")]
@@ -256,6 +269,7 @@ class GradientSteps:
         self._optimizer = optimizer
         self._config = config
         self._head_loss = head_loss
+        self.ranks = ranks
         self._batch: Batch | None = None
 
     def begin(self, batch: Batch) -> None:
@@ -269,11 +283,18 @@ class GradientSteps:
             (7,) the vector of `ppo_loss` and the norm of the gradient.
         """
         assert self._batch is not None
-        loss, stats = ppo_loss(self._policy, self._batch, index, self._config, self._head_loss)
+        config, ranks = self._config, self.ranks
+        loss, stats = ppo_loss(self._policy, self._batch, index, config, self._head_loss, ranks)
+        weight = ranks.weight(len(index), loss.device)
         grad_norm = gradient_step(
-            loss, self._optimizer, self._parameters, self._of_head, config=self._config
+            loss * weight,
+            self._optimizer,
+            self._parameters,
+            self._of_head,
+            config=config,
+            ranks=ranks,
         )
-        return torch.cat((stats, grad_norm))
+        return torch.cat((ranks.sum(stats * weight) / ranks.size, grad_norm))
 
 
 class CapturedSteps(GradientSteps):
@@ -334,8 +355,9 @@ def ppo_update(
         FloatingPointError: A loss or a gradient was NaN or infinite. The weights are spoilt: throw
             them away and go back to a checkpoint.
     """
-    unexplained = (batch.returns - batch.values).var() / batch.returns.var()
     step = steps or GradientSteps(policy, optimizer, config, head_loss)
+    errors = step.ranks.mean_and_std(batch.returns - batch.values)[1]
+    unexplained = (errors / step.ranks.mean_and_std(batch.returns)[1]).square()
     step.begin(batch)
     stats: list[Tensor] = []
     for _ in range(config.update_epochs):

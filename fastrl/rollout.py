@@ -30,6 +30,7 @@ from fastrl.graphs import Captured
 from fastrl.group import Groups
 from fastrl.observations import FrameStore, Observations
 from fastrl.ppo import sample_actions
+from fastrl.ranks import ALONE, Ranks
 from fastrl.rewards import RewardScaler
 
 
@@ -229,6 +230,7 @@ class RolloutCollector:
         stack: int = 1,
         groups: Groups | None = None,
         cuda_graphs: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Call `reset` or `load_state_dict` before `collect`.
 
@@ -241,12 +243,14 @@ class RolloutCollector:
             stack: Newest frames in an observation (S), of which the pools show the last.
             groups: Puts environments into common states; for one pool and no stack.
             cuda_graphs: Whether inference is captured; on CUDA.
+            ranks: Who have as many environments each.
         """
         self.num_steps = num_steps
         self.num_envs = sum(pool.num_envs for pool in pools)
         self.scaler = scaler
         self.generator = generator
         self.groups = groups
+        self.ranks = ranks
         self._pools = pools
         self._stack = stack
         self._cuda_graphs = cuda_graphs
@@ -384,7 +388,7 @@ class RolloutCollector:
 
         def decide() -> tuple[Tensor, ...]:
             logits, *outputs = policy(seen[:])
-            return *sample_actions(logits, self.generator), *outputs
+            return *sample_actions(logits, self.generator, self.ranks), *outputs
 
         return Captured(decide, self.generator) if self._cuda_graphs else decide
 

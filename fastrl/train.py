@@ -42,6 +42,7 @@ from fastrl.group import Groups, require_snapshots
 from fastrl.metrics import JsonLines, Metric, Observer, Progress, RunSummary, Sink, open_sinks
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, CapturedSteps, GradientSteps, UpdateStats, ppo_update
+from fastrl.ranks import Ranks, joined
 from fastrl.reference import Interface, open_reference
 from fastrl.rewards import RewardScaler
 from fastrl.rollout import Episodes, Rollout, RolloutCollector, Seconds
@@ -51,7 +52,8 @@ class RunInUseError(RuntimeError):
     """Another process is training in the run folder."""
 
 
-MakePool = Callable[[TrainConfig], Any]
+MakePool = Callable[[TrainConfig, int], Any]
+"""From the config and the number of environments."""
 
 
 @dataclass(slots=True)
@@ -101,8 +103,8 @@ def train(
             fields of `MAY_CHANGE_ON_RESUME`; a larger `total_steps` trains on.
         resume: Folder of a run to continue from its newest readable checkpoint.
         observer: Is told of every update; None prints messages alone, to stderr.
-        make_pool: Makes one of the pools that share the environments, each showing one frame at a
-            time; None uses `fastrl.make`.
+        make_pool: Makes one of the pools that share the environments, showing one frame at a time
+            of those that `config.stack` stacks; None uses `fastrl.make`.
 
     Returns:
         What the run came to.
@@ -116,30 +118,35 @@ def train(
         RuntimeError: CUDA was asked for and there is none.
         ValueError: The config does not fit the environment or the run that is resumed.
     """
-    device = choose_device(config)
     if config.torch_threads:
         torch.set_num_threads(config.torch_threads)
-    watcher: Observer = _Messages() if observer is None else observer
-    if resume is None:
-        run_dir = _create_run_dir(config)
-    else:
-        run_dir = Path(resume)
-        _check_resumable(config, run_dir)
-    try:
-        with (
-            locked(run_dir, RunInUseError(f"another process is training in {run_dir}")),
-            contextlib.ExitStack() as stack,
-        ):
-            pools: list[Any] = []
-            for _ in range(config.num_pools):
-                pools.append((make_pool or _make_pool)(config))
-                stack.enter_context(contextlib.closing(pools[-1]))
-            run = _Run(config, run_dir, pools, device, watcher, resumed=resume is not None)
-            return run.run()
-    except BaseException:
-        if resume is None and not checkpoint.all_paths(run_dir):
-            shutil.rmtree(run_dir, ignore_errors=True)  # made above, and nothing came of it
-        raise
+    choose_device(config)
+    with joined(config.device) as ranks:
+        config.check_ranks(ranks.size)
+        watcher: Observer = (observer or _Messages()) if ranks.first else _Silent()
+        made: Path | None = None
+        if resume is not None:
+            run_dir = Path(resume)
+            _check_resumable(config, run_dir, write=ranks.first)
+        else:
+            made = _create_run_dir(config) if ranks.first else None
+            run_dir = Path(ranks.of_first(str(made)))
+        try:
+            with contextlib.ExitStack() as stack:
+                if ranks.first:
+                    in_use = RunInUseError(f"another process is training in {run_dir}")
+                    stack.enter_context(locked(run_dir, in_use))
+                pools: list[Any] = []
+                for _ in range(config.num_pools):
+                    share = config.num_envs // (config.num_pools * ranks.size)
+                    pools.append((make_pool or _make_pool)(config, share))
+                    stack.enter_context(contextlib.closing(pools[-1]))
+                run = _Run(config, run_dir, pools, watcher, ranks, resumed=resume is not None)
+                return run.run()
+        except BaseException:
+            if made is not None and not checkpoint.all_paths(made):
+                shutil.rmtree(made, ignore_errors=True)  # nothing came of it
+            raise
 
 
 def choose_device(config: TrainConfig) -> torch.device:
@@ -171,17 +178,18 @@ class _Run:
         config: TrainConfig,
         run_dir: Path,
         pools: list[Any],
-        device: torch.device,
         observer: Observer,
+        ranks: Ranks,
         *,
         resumed: bool,
     ) -> None:
         self.config = config
         self.run_dir = run_dir
         self.pools = pools
-        self.device = device
         self.observer = observer
+        self.ranks = ranks
         self.counters = Counters()
+        device = choose_device(config)
         self.action_generator = torch.Generator(device).manual_seed(config.seed)
         self.order_generator = torch.Generator(device).manual_seed(config.seed + 2**32)
         interface = Interface.of(pools[0], config.stack)
@@ -194,7 +202,7 @@ class _Run:
             config.teacher or config.kl_ref, config, run_dir, interface, device, resumed=resumed
         )
         self.left_out = prepare(self.policy, config, device, interface.obs_shape)
-        captures = captured_parts(config, device)
+        captures = captured_parts(config, device, ranks)
         self.left_out += captures.left_out
         # A graph keeps numbers and reads tensors: so the rate that is lowered must be one.
         rate = torch.tensor(config.learning_rate, device=device)
@@ -207,8 +215,9 @@ class _Run:
         )
         self.estimator = make_estimator(config, device)
         steps = CapturedSteps if captures.learning else GradientSteps
-        self.steps = steps(self.policy, self.optimizer, config, self.estimator)
-        self.scaler = RewardScaler(config.reward_scaling, config.num_envs, config.gamma)
+        self.steps = steps(self.policy, self.optimizer, config, self.estimator, ranks)
+        num_envs = config.num_envs // ranks.size
+        self.scaler = RewardScaler(config.reward_scaling, num_envs, config.gamma)
         self.collector = RolloutCollector(
             *pools,
             num_steps=config.num_steps,
@@ -217,6 +226,7 @@ class _Run:
             generator=self.action_generator,
             stack=config.stack,
             cuda_graphs=captures.inference,
+            ranks=ranks,
             groups=Groups(pools[0], config.group_size) if config.advantage == "group" else None,
         )
         self.saved_at = -1
@@ -224,12 +234,13 @@ class _Run:
         if resumed:
             metrics_bytes, episodes_bytes = self._restore()
         else:
-            self.collector.reset(environment_seeds(config.seed, config.num_envs))
+            self.collector.reset(self._seeds(config.seed))
             if config.advantage == "group":
                 require_snapshots(pools[0])
-        self.metrics = JsonLines(run_dir / "metrics.jsonl", metrics_bytes)
-        self.episodes = JsonLines(run_dir / "episodes.jsonl", episodes_bytes)
-        (run_dir / "summary.json").unlink(missing_ok=True)
+        if ranks.first:
+            self.metrics = JsonLines(run_dir / "metrics.jsonl", metrics_bytes)
+            self.episodes = JsonLines(run_dir / "episodes.jsonl", episodes_bytes)
+            (run_dir / "summary.json").unlink(missing_ok=True)
 
     def run(self) -> RunSummary:
         """Trains to the end, or to a signal."""
@@ -246,15 +257,17 @@ class _Run:
         config, counters = self.config, self.counters
         sinks: list[Sink] = []
         try:
-            sinks += open_sinks(config, self.run_dir, counters.global_step)
+            if self.ranks.first:
+                sinks += open_sinks(config, self.run_dir, counters.global_step)
             if counters.update == 0:
                 self._save()
             for message in self.left_out:
                 self.observer.message(message)
             with _stop_signals(self.observer) as stop:
-                while counters.global_step < config.total_steps and not stop.is_set():
+                while counters.global_step < config.total_steps and not self._sum(stop.is_set()):
                     progress, metrics = self._update()
-                    self.metrics.write([metrics])
+                    if self.ranks.first:
+                        self.metrics.write([metrics])
                     for sink in sinks:
                         sink.write(metrics)
                     self.observer.update(progress)
@@ -268,8 +281,9 @@ class _Run:
                 f" {checkpoint.latest(self.run_dir)} is from before; a lower learning_rate may help"
             ) from error
         finally:
-            self.metrics.close()
-            self.episodes.close()
+            if self.ranks.first:
+                self.metrics.close()
+                self.episodes.close()
             for sink in sinks:
                 sink.close()
 
@@ -290,6 +304,7 @@ class _Run:
         learning = time.perf_counter()
         estimate = self.estimator.estimate(rollout)
         batch, num_steps = make_batch(rollout, estimate)
+        num_steps = self._sum(num_steps)
         stats = self._learn(batch)
         estimated = fetch(estimate.metrics)
         end = time.perf_counter()
@@ -302,6 +317,16 @@ class _Run:
             num_steps, rate, stats, seconds, end - learning, end - begin
         )
         return progress, metrics | estimated
+
+    def _sum(self, number: int) -> int:
+        """Over the ranks."""
+        if self.ranks.size == 1:
+            return number
+        return int(self.ranks.sum(torch.tensor(number, device=self.action_generator.device)))
+
+    def _seeds(self, seed: int) -> list[int]:
+        """Of this rank's environments."""
+        return environment_seeds(seed, self.config.num_envs)[self.ranks.share(self.config.num_envs)]
 
     def _learn(self, batch: Batch) -> UpdateStats | DistillStats:
         """The gradient steps on one rollout."""
@@ -356,6 +381,9 @@ class _Run:
     def _log_episodes(self, finished: Episodes, wall_s: float) -> None:
         if self.config.advantage == "group":
             finished = finished.of(finished.env_ids % self.config.group_size == 0)
+        finished = self._of_all(finished)
+        if not self.ranks.first:
+            return
         columns = zip(
             (finished.steps + self.counters.global_step).tolist(),
             finished.env_ids.tolist(),
@@ -372,7 +400,34 @@ class _Run:
         self.counters.returns.extend(finished.returns.tolist())
         self.counters.lengths.extend(finished.lengths.tolist())
 
+    def _of_all(self, finished: Episodes) -> Episodes:
+        """The games of all ranks, on rank 0, as if one process had played them."""
+        if self.ranks.size == 1:
+            return finished
+        parts = self.ranks.gathered(finished)
+        if not parts:
+            return finished
+        each = self.collector.num_envs
+        steps = np.concatenate([part.steps for part in parts]) * self.ranks.size
+        env_ids = np.concatenate([part.env_ids + i * each for i, part in enumerate(parts)])
+        order = np.lexsort((env_ids, steps))
+        return Episodes(
+            steps=steps[order],
+            env_ids=env_ids[order].astype(np.int32),
+            returns=np.concatenate([part.returns for part in parts])[order],
+            lengths=np.concatenate([part.lengths for part in parts])[order],
+        )
+
     def _save(self) -> None:
+        mine = {
+            "scaler": self.scaler.state_dict(),
+            "collector": self.collector.state_dict(),
+            "pools": self._pool_states(),
+        }
+        parts = self.ranks.gathered(mine)
+        self.saved_at = self.counters.update
+        if not self.ranks.first:
+            return
         state = {
             "config": self.config.to_json(),
             "counters": self.counters.state_dict(),
@@ -383,12 +438,9 @@ class _Run:
             "action_generator": self.action_generator.get_state(),
             "order_generator": self.order_generator.get_state(),
             "estimator": self.estimator.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "collector": self.collector.state_dict(),
-            "pools": self._pool_states(),
+            "ranks": parts,
         }
         checkpoint.save(checkpoint.path_for(self.run_dir, self.counters.global_step), state)
-        self.saved_at = self.counters.update
 
     def _pool_states(self) -> list[Tensor] | None:
         """The environments of each pool as bytes; None when the backend has no snapshots."""
@@ -413,24 +465,28 @@ class _Run:
         self.action_generator.set_state(state["action_generator"])
         self.order_generator.set_state(state["order_generator"])
         self.estimator.load_state_dict(state.get("estimator", {}))  # not in older checkpoints
-        self.scaler.load_state_dict(state["scaler"])
-        seeds = environment_seeds(
-            self.config.seed + self.counters.global_step, self.config.num_envs
-        )
-        if state["pools"] is None:
-            self.collector.reset(seeds)
+        if len(state["ranks"]) != self.ranks.size:
+            raise ValueError(
+                f"{path} is of {len(state['ranks'])} ranks: resume it with as many, not with"
+                f" {self.ranks.size}"
+            )
+        mine = state["ranks"][self.ranks.rank]
+        self.scaler.load_state_dict(mine["scaler"])
+        seeds = self._seeds(self.config.seed + self.counters.global_step)
+        self.collector.reset(seeds)
+        if mine["pools"] is None:
             self.observer.message(
                 f"{self.config.env_id}: this backend has no snapshots, so the environments start"
                 f" new episodes from fresh seeds; everything else continues from {path.name}"
             )
         else:
-            self.collector.reset(seeds)
-            for pool, saved in zip(self.pools, state["pools"], strict=True):
+            for pool, saved in zip(self.pools, mine["pools"], strict=True):
                 pool.set_state(saved.numpy().tobytes())
-            self.collector.load_state_dict(state["collector"])
+            self.collector.load_state_dict(mine["collector"])
         self.saved_at = self.counters.update
+        self._sum(0)  # All have read it.
         for newer in checkpoint.all_paths(self.run_dir):
-            if newer.name > path.name:
+            if self.ranks.first and newer.name > path.name:
                 newer.unlink()
         return state["metrics_bytes"], state["episodes_bytes"]
 
@@ -450,6 +506,8 @@ class _Run:
             steps_per_second=counters.global_step / max(counters.wall_s, 1e-9),
             run_dir=str(self.run_dir),
         )
+        if not self.ranks.first:
+            return summary
         write_text(self.run_dir / "summary.json", json.dumps(asdict(summary), indent=2) + "\n")
         if counters.num_episodes:
             from fastrl.report import plot_curve
@@ -485,20 +543,26 @@ def make_batch(rollout: Rollout, estimate: Estimate) -> tuple[Batch, int]:
     return Batch(obs=obs, **flat), int(rollout.valid.sum())
 
 
-class _Messages:
-    """The observer of a run that nobody watches."""
+class _Silent:
+    """The observer of a rank that keeps no books."""
 
     def start(self, config: TrainConfig, run_dir: Path, global_step: int) -> None: ...
 
     def update(self, progress: Progress) -> None: ...
 
-    def message(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    def message(self, text: str) -> None: ...
 
     def close(self, summary: RunSummary | None) -> None: ...
 
 
-def _make_pool(config: TrainConfig) -> Any:
+class _Messages(_Silent):
+    """The observer of a run that nobody watches."""
+
+    def message(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _make_pool(config: TrainConfig, num_envs: int) -> Any:
     import fastrl
 
     options = dict(config.make_options)
@@ -506,7 +570,7 @@ def _make_pool(config: TrainConfig) -> Any:
         options["stack_num"] = 1
     return fastrl.make(
         config.env_id,
-        num_envs=config.num_envs // config.num_pools,
+        num_envs=num_envs,
         num_threads=config.env_threads,
         autoreset_mode=config.autoreset_mode,
         **options,
@@ -531,7 +595,7 @@ def _create_run_dir(config: TrainConfig) -> Path:
     return run_dir
 
 
-def _check_resumable(config: TrainConfig, run_dir: Path) -> None:
+def _check_resumable(config: TrainConfig, run_dir: Path, *, write: bool) -> None:
     saved, asked = load_config(run_dir).to_dict(), config.to_dict()
     changed = sorted(
         key for key in saved if saved[key] != asked[key] and key not in MAY_CHANGE_ON_RESUME
@@ -540,7 +604,7 @@ def _check_resumable(config: TrainConfig, run_dir: Path) -> None:
         differences = ", ".join(f"{key} {saved[key]!r} -> {asked[key]!r}" for key in changed)
         raise ValueError(f"cannot resume {run_dir} as another experiment: {differences}")
     checkpoint.latest(run_dir)
-    if saved != asked:
+    if write and saved != asked:
         write_text(run_dir / "config.json", config.to_json())
 
 

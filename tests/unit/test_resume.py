@@ -291,9 +291,9 @@ def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
 class WithoutSnapshots:
     """A pool of the kind that ale-py gives."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, num_envs: int) -> None:
         self._pool = fastrl.make(
-            config.env_id, num_envs=config.num_envs, autoreset_mode=config.autoreset_mode
+            config.env_id, num_envs=num_envs, autoreset_mode=config.autoreset_mode
         )
 
     def __getattr__(self, name: str) -> Any:

@@ -182,7 +182,7 @@ def test_a_nan_stops_the_run_and_leaves_a_good_checkpoint(tmp_path: Path) -> Non
         train(
             config,
             observer=watcher,
-            make_pool=lambda config: Poisoned(config, good_steps=4 * config.num_steps),
+            make_pool=lambda config, _: Poisoned(config, good_steps=4 * config.num_steps),
         )
 
     state = checkpoint.load(checkpoint.latest(tmp_path / "run"))
