@@ -738,7 +738,7 @@ def _train(config: TrainConfig, resume: Path | None) -> int:
     """Trains with a view in the terminal; returns the exit code."""
     from fastrl.dashboard import make_dashboard
     from fastrl.ranks import is_first
-    from fastrl.train import RunInUseError, choose_device, train
+    from fastrl.train import RunInUseError, TrainingStoppedError, choose_device, train
 
     try:
         choose_device(config)
@@ -748,6 +748,9 @@ def _train(config: TrainConfig, resume: Path | None) -> int:
         summary = train(config, resume=resume, observer=make_dashboard(sys.stdout))
     except RunInUseError as error:
         raise UsageError(str(error)) from error
+    except TrainingStoppedError as error:
+        print(f"fastrl: error: {error}", file=sys.stderr)
+        return 1
     if not is_first():
         return 0
     print(f"run folder: {summary.run_dir}")

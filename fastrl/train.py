@@ -52,6 +52,10 @@ class RunInUseError(RuntimeError):
     """Another process is training in the run folder."""
 
 
+class TrainingStoppedError(RuntimeError):
+    """Something that a run needs failed: the GPU, the disk, an environment. It can go on later."""
+
+
 MakePool = Callable[[TrainConfig, int], Any]
 """From the config and the number of environments."""
 
@@ -113,9 +117,11 @@ def train(
         FileExistsError: The folder of a new run exists already.
         FileNotFoundError: `resume` is not a run, or has no checkpoint.
         FloatingPointError: The loss became NaN or infinite; the last checkpoint is still good.
-        OSError: The run folder cannot be written.
+        OSError: The run folder cannot be made.
         RunInUseError: Another process is training in the folder of `resume`.
         RuntimeError: CUDA was asked for and there is none.
+        TrainingStoppedError: The GPU, the disk or an environment failed; the message names the
+            checkpoint from which the run can go on.
         ValueError: The config does not fit the environment or the run that is resumed.
     """
     if config.torch_threads:
@@ -280,12 +286,22 @@ class _Run:
                 f"training diverged in update {counters.update + 1}: {error}. The checkpoint"
                 f" {checkpoint.latest(self.run_dir)} is from before; a lower learning_rate may help"
             ) from error
+        except (OSError, RuntimeError, MemoryError) as error:
+            kept = checkpoint.all_paths(self.run_dir)
+            if not kept:
+                raise
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise TrainingStoppedError(
+                f"training stopped in update {counters.update + 1}: {reason[0]}. {kept[0]} is"
+                f" complete; fastrl train --resume {self.run_dir} goes on from it"
+            ) from error
         finally:
-            if self.ranks.first:
-                self.metrics.close()
-                self.episodes.close()
-            for sink in sinks:
-                sink.close()
+            with contextlib.suppress(OSError):  # A full disk has been reported above.
+                if self.ranks.first:
+                    self.metrics.close()
+                    self.episodes.close()
+                for sink in sinks:
+                    sink.close()
 
     def _update(self) -> tuple[Progress, dict[str, Metric]]:
         """One rollout and what is learned from it."""

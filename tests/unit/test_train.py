@@ -2,6 +2,9 @@
 
 import errno
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,11 @@ import pytest
 import torch
 
 import fastrl
-from fastrl import checkpoint
+from fastrl import checkpoint, cli
 from fastrl.config import TrainConfig, config_for, load_config
 from fastrl.metrics import Progress, RunSummary
 from fastrl.models import make_policy
-from fastrl.train import environment_seeds, train
+from fastrl.train import TrainingStoppedError, environment_seeds, train
 
 
 def small(run_dir: Path, env_id: str = "Catch-v0", **changes: Any) -> TrainConfig:
@@ -224,9 +227,74 @@ def test_a_disk_that_fills_up_is_an_error_in_words(
         real(*args, **kwargs)
 
     monkeypatch.setattr(torch, "save", fills_up)
-    with pytest.raises(OSError, match=r"cannot write checkpoint .*: No space left"):
+    with pytest.raises(TrainingStoppedError, match=r"cannot write checkpoint .*: No space left"):
         train(small(tmp_path / "run"))
     checkpoint.load(checkpoint.latest(tmp_path / "run"))
+    monkeypatch.undo()
+    assert train(small(tmp_path / "run"), resume=tmp_path / "run").status == "finished"
+
+
+class Failing:
+    """A pool that fails in its hundredth step."""
+
+    def __init__(self, config: TrainConfig, num_envs: int) -> None:
+        self._pool = fastrl.make(config.env_id, num_envs=num_envs)
+        self._left = 100
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def step(self, actions: Any) -> Any:
+        self._left -= 1
+        if self._left == 0:
+            raise RuntimeError("environment 3 failed\nin a long story")
+        return self._pool.step(actions)
+
+
+def test_a_worker_that_fails_ends_the_run_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small(tmp_path / "run", total_steps=20 * 128, checkpoint_every=2)
+    monkeypatch.setattr("fastrl.train._make_pool", Failing)
+
+    assert cli._train(config, None) == 1
+
+    [said] = capsys.readouterr().err.splitlines()
+    assert "stopped in update 7: environment 3 failed. " in said
+    assert f"step_000000000768.pt is complete; fastrl train --resume {tmp_path / 'run'}" in said
+    monkeypatch.undo()
+    assert train(config, resume=tmp_path / "run").status == "finished"
+
+
+FULL_DISK = """
+import resource, sys
+from fastrl.cli import main
+from fastrl.train import train
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+sys.exit(main(["train", "Catch-v0", "--run-dir", {run_dir!r}, "--total-steps", "40000",
+    "--num-envs", "8", "--num-steps", "16", "--device", "cpu", "--checkpoint-every", "10"]))
+"""
+
+
+def test_files_that_may_not_grow_end_the_run_in_words(tmp_path: Path) -> None:
+    """The limit is above the size of a checkpoint and below that of the metrics."""
+    run_dir = tmp_path / "run"
+    train(small(run_dir, checkpoint_every=1, total_steps=128))
+    size = checkpoint.latest(run_dir).stat().st_size
+    shutil.rmtree(run_dir)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK.format(limit=size + 20_000, run_dir=str(run_dir))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "training stopped in update" in done.stderr
+    assert "Traceback" not in done.stderr
+    checkpoint.load(checkpoint.latest(run_dir))
+    resumed = train(load_config(run_dir), resume=run_dir)
+    assert resumed.status == "finished"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
