@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -251,79 +250,6 @@ def measure_overhead(
     }
 
 
-def bench_train(
-    env_id: str = "MinAtar/Breakout-v1",
-    *,
-    preset: str | None = None,
-    total_steps: int = 200_000,
-    repeats: int = 1,
-    command: str,
-) -> BenchReport:
-    """Trains in a temporary folder and reports agent steps per second, end to end.
-
-    End to end counts everything: making environments and networks, checkpoints, the picture of the
-    curve. "In updates" leaves those out; it is what a long run tends to.
-
-    Args:
-        env_id: What to play.
-        preset: Preset of the run; None picks by environment.
-        total_steps: Agent steps per repeat.
-        repeats: Runs, with seeds 1, 2, ...
-        command: The command line, for the record.
-
-    Raises:
-        ValueError: The id or preset is unknown, or a number is out of range.
-    """
-    import fastrl
-    from fastrl.config import config_for, replace
-    from fastrl.train import train
-
-    fastrl.spec(env_id)
-    if repeats < 1:
-        raise ValueError(f"bench train needs repeats >= 1, got {repeats}")
-    config = config_for(env_id, preset=preset, total_steps=total_steps)
-    rate = Rate(f"fastrl train {env_id}", 0, config.num_envs)
-    updates: list[float] = []
-    shares: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory(prefix="fastrl-bench-") as folder:
-        for seed in range(1, repeats + 1):
-            run_dir = Path(folder) / f"seed{seed}"
-            start = time.perf_counter()
-            summary = train(replace(config, seed=seed, run_dir=str(run_dir)))
-            rate.samples.append(summary.global_step / (time.perf_counter() - start))
-            updates.append(summary.steps_per_second)
-            shares.append(_mean_shares(run_dir))
-    means = {name: statistics.fmean(x[name] for x in shares) for name in shares[0]}
-    frames = FRAMESKIP if config.is_ale else 1
-    rows = [("agent steps/s", f"{rate.median:,.0f}")]
-    if config.is_ale:
-        rows.append(("frames/s", f"{rate.median * frames:,.0f}"))
-    rows.append(("range", f"{min(rate.samples):,.0f} - {max(rate.samples):,.0f}"))
-    rows.append(("agent steps/s in updates", f"{statistics.median(updates):,.0f}"))
-    rows += [(f"time share: {name}", f"{means[name]:.1%}") for name in means]
-    return BenchReport(
-        what="train",
-        origin=provenance(command),
-        results={
-            "env_id": env_id,
-            "unit": "agent steps per second",
-            "frames_per_step": frames,
-            "config": config.to_dict(),
-            "rate": rate.to_dict(),
-            "steps_per_second_in_updates": updates,
-            "time_shares": means,
-        },
-        tables=[
-            Table(
-                f"{env_id}, preset {config.preset}, {config.num_envs} environments, "
-                f"{total_steps:,} agent steps x {repeats}, end to end",
-                ("", "value"),
-                rows,
-            )
-        ],
-    )
-
-
 def bench_kernels(*, device: str = "cpu", command: str) -> BenchReport:
     """The advantage kernels against the plain Python loop (`fastrl.bench_kernels`).
 
@@ -435,14 +361,6 @@ def _overhead_table(overheads: list[dict[str, Any]]) -> Table:
     ]
     header = ("environments", "threads", "share of a step", "agent steps/s")
     return Table("Synchronisation: threads not stepping a game inside step()", header, rows)
-
-
-def _mean_shares(run_dir: Path) -> dict[str, float]:
-    """Time shares over the whole of a run, from its metrics."""
-    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    updates = [json.loads(line) for line in lines]
-    names = ("env", "inference", "copy", "learning")
-    return {name: statistics.fmean(row[f"{name}_share"] for row in updates) for name in names}
 
 
 def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

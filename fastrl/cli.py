@@ -517,7 +517,7 @@ class BenchPool(Bench):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchTrain(Bench):
-    """Agent steps per second of training, end to end, and where the time goes."""
+    """Agent steps per second of training, end to end and of each stage alone."""
 
     env: Annotated[str, arg(metavar="ENV")] = EXAMPLE_ENV
     """What to play."""
@@ -527,11 +527,18 @@ class BenchTrain(Bench):
     """Agent steps of one run."""
     repeats: int = 1
     """Runs, in a temporary folder, with seeds 1, 2, ..."""
+    overrides: Annotated[
+        tuple[str, ...], Repeated, arg(name="set", metavar="OPTION=VALUE", help_behavior_hint="")
+    ] = ()
+    """An option of `fastrl train`, e.g. --set num_envs=1024; repeatable."""
+    plain_loop: bool = False
+    """Measure a common PPO loop beside it (eager torch, EnvPool), with the same network and
+    batch."""
 
     def run(self, command_line: str) -> int:
         """Measures."""
         self.check_outputs()
-        from fastrl.bench import bench_train
+        from fastrl.bench_train import bench_train
 
         return self.show(
             bench_train(
@@ -539,6 +546,8 @@ class BenchTrain(Bench):
                 preset=self.preset,
                 total_steps=self.total_steps,
                 repeats=self.repeats,
+                options=_options_from(list(self.overrides)),
+                plain_loop=self.plain_loop,
                 command=command_line,
             )
         )

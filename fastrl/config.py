@@ -509,6 +509,23 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "clip_vloss": True,
             "checkpoint_every": 500,
         },
+        "atari-gpu": {
+            "protocol": "classic",
+            "reward_scaling": "clip",
+            "total_steps": 10_000_000,
+            "num_envs": 1024,
+            "num_pools": 2,
+            "num_steps": 64,
+            "num_minibatches": 16,
+            "update_epochs": 4,
+            "learning_rate": 1e-3,
+            "clip_coef": 0.1,
+            "clip_vloss": True,
+            "precision": "bf16",
+            "compile": True,
+            "cuda_graphs": True,
+            "checkpoint_every": 50,
+        },
         "atari-ram": {
             "obs_type": "ram",
             "protocol": "classic",
@@ -539,6 +556,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """Overrides of the field defaults. atari: CleanRL's ppo_atari_envpool.py (classic protocol).
+atari-gpu: that for a GPU; batches 64 times as large, minibatches 16 times, the rate 4 times. How
+well it learns has not been measured yet.
 machado: Cleanba's PPO."""
 
 

@@ -16,7 +16,7 @@ What a step t means in the two autoreset modes, when the episode of an environme
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -362,6 +362,33 @@ class RolloutCollector:
         episodes = books.episodes.done(np.count_nonzero(books.valid, axis=1).cumsum())
         seconds.copy = clock() - begun - seconds.env - seconds.inference
         return rollout, episodes, seconds
+
+    def stages(self, policy: nn.Module) -> Mapping[str, Callable[[], object]]:
+        """What a step of all environments is made of, each part alone, to be measured.
+
+        The host waits for each part. The collector is of no use afterwards.
+        """
+        store = self._begin(policy)
+        chosen = [np.zeros(side.age.shape, dtype=np.int64) for side in self._sides]
+
+        def env() -> None:
+            for side, actions in zip(self._sides, chosen, strict=True):
+                side.act(actions, alone=len(self._sides) == 1)
+            for side in self._sides:
+                side.receive()
+
+        def copy() -> None:
+            for side in self._sides:
+                side.put(store, 0)
+            if store.frames.is_cuda:
+                torch.cuda.synchronize()
+
+        @torch.no_grad()
+        def inference() -> None:
+            for i, (side, decide) in enumerate(zip(self._sides, self._decide, strict=True)):
+                chosen[i] = side.fetch(decide()[0]).copy()
+
+        return {"inference": inference, "env": env, "copy": copy}
 
     def _begin(self, policy: nn.Module) -> FrameStore:
         """The store, with what is seen at step 0; `_decide` for this policy."""

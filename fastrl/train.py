@@ -124,9 +124,22 @@ def train(
             checkpoint from which the run can go on.
         ValueError: The config does not fit the environment or the run that is resumed.
     """
+    with opened(config, resume=resume, observer=observer, make_pool=make_pool) as run:
+        return run.run()
+
+
+@contextlib.contextmanager
+def opened(
+    config: TrainConfig,
+    *,
+    resume: str | Path | None = None,
+    observer: Observer | None = None,
+    make_pool: MakePool | None = None,
+) -> Generator["Run"]:
+    """A run that is ready to train, and what it has open; as `train`, which see."""
+    choose_device(config)
     if config.torch_threads:
         torch.set_num_threads(config.torch_threads)
-    choose_device(config)
     with joined(config.device) as ranks:
         config.check_ranks(ranks.size)
         watcher: Observer = (observer or _Messages()) if ranks.first else _Silent()
@@ -147,8 +160,7 @@ def train(
                     share = config.num_envs // (config.num_pools * ranks.size)
                     pools.append((make_pool or _make_pool)(config, share))
                     stack.enter_context(contextlib.closing(pools[-1]))
-                run = _Run(config, run_dir, pools, watcher, ranks, resumed=resume is not None)
-                return run.run()
+                yield Run(config, run_dir, pools, watcher, ranks, resumed=resume is not None)
         except BaseException:
             if made is not None and not checkpoint.all_paths(made):
                 shutil.rmtree(made, ignore_errors=True)  # nothing came of it
@@ -176,7 +188,7 @@ def environment_seeds(seed: int, num_envs: int) -> list[int]:
     return [int(word) & 0x7FFFFFFF for word in words]
 
 
-class _Run:
+class Run:
     """One sitting of one run."""
 
     def __init__(
@@ -318,11 +330,7 @@ class _Run:
 
         rollout, finished, seconds = self.collector.collect(self.policy)
         learning = time.perf_counter()
-        estimate = self.estimator.estimate(rollout)
-        batch, num_steps = make_batch(rollout, estimate)
-        num_steps = self._sum(num_steps)
-        stats = self._learn(batch)
-        estimated = fetch(estimate.metrics)
+        num_steps, stats, estimated = self.learn(rollout)
         end = time.perf_counter()
 
         self._log_episodes(finished, counters.wall_s + learning - begin)
@@ -333,6 +341,20 @@ class _Run:
             num_steps, rate, stats, seconds, end - learning, end - begin
         )
         return progress, metrics | estimated
+
+    def learn(
+        self, rollout: Rollout
+    ) -> tuple[int, UpdateStats | DistillStats, dict[str, Any]]:
+        """An update on a rollout.
+
+        Returns:
+            Agent steps of it, what the update did, and the estimator's metrics.
+        """
+        estimate = self.estimator.estimate(rollout)
+        batch, num_steps = make_batch(rollout, estimate)
+        num_steps = self._sum(num_steps)
+        stats = self._learn(batch)
+        return num_steps, stats, fetch(estimate.metrics)
 
     def _sum(self, number: int) -> int:
         """Over the ranks."""

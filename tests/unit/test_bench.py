@@ -1,12 +1,13 @@
 """Benchmarks: what they count and write. No test here looks at how fast anything was."""
 
 import json
+import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastrl import bench, peers
+from fastrl import bench, bench_train, peers
 from fastrl.cpus import available_cpus
 
 
@@ -137,12 +138,30 @@ def test_bench_pool_refuses_more_threads_than_environments() -> None:
 
 
 def test_bench_train_reports_where_the_time_went() -> None:
-    report = bench.bench_train("Catch-v0", total_steps=4096, repeats=2, command="x")
+    report = bench_train.bench_train("Catch-v0", total_steps=4096, repeats=2, command="x")
 
     assert len(report.results["rate"]["samples"]) == 2
     assert set(report.results["time_shares"]) == {"env", "inference", "copy", "learning"}
     assert sum(report.results["time_shares"].values()) == pytest.approx(1.0, abs=1e-3)
     assert report.results["config"]["run_dir"] == ""
+    stages = report.results["stages_alone"]
+    assert set(stages) == {"env", "inference", "copy", "learning"}
+    alone = sum(1.0 / rate for rate in stages.values())
+    whole = statistics.median(report.results["steps_per_second_in_a_median_update"])
+    assert report.results["overlap"] == pytest.approx(alone * whole)
+    assert 0.2 < report.results["overlap"] < 5.0
+
+
+@pytest.mark.slow
+def test_bench_train_measures_the_plain_loop_beside() -> None:
+    pytest.importorskip("envpool")
+    options = {"num_envs": 4, "num_steps": 16, "device": "cpu"}
+    report = bench_train.bench_train(
+        "ALE/Pong-v5", total_steps=192, options=options, plain_loop=True, command="x"
+    )
+    beside = report.results["plain_loop"]
+    assert len(beside["ours"]) == len(beside["plain"]) == 3
+    assert beside["ratio_min"] <= beside["ratio"] <= beside["ratio_max"]
 
 
 def test_bench_kernels_reports_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
