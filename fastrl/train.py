@@ -342,9 +342,7 @@ class Run:
         )
         return progress, metrics | estimated
 
-    def learn(
-        self, rollout: Rollout
-    ) -> tuple[int, UpdateStats | DistillStats, dict[str, Any]]:
+    def learn(self, rollout: Rollout) -> tuple[int, UpdateStats | DistillStats, dict[str, Any]]:
         """An update on a rollout.
 
         Returns:

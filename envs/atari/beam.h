@@ -63,12 +63,9 @@ class Beam {
   void play(Tia& tia, std::span<const TiaAccess> log) noexcept {
     Clock due = due_;
     for (const TiaAccess access : log) {
-      const int reg = access.reg();
-      const std::size_t touched = reg == TiaAccess::kRead ? access.value() : access.bits >> 8U;
-      const Clock now = clock_of(access.cycle());
-      const std::uint32_t line_cycle = access.cycle() + phase_;  // Modulo 4: a line has 76.
-      due = std::max(due, now + Tia::kDelays[line_cycle & 3U][touched & 0x3FU]);
-      write(tia, due, reg, access.value(), access.cycle());
+      const std::uint32_t cycle = access.cycle();
+      due = std::max(due, clock_of(cycle) + kLeastDelay[static_cast<std::size_t>(access.reg())]);
+      write(tia, due, access.reg(), access.value(), cycle);
     }
     due_ = due;
     make_up(tia, due);
@@ -83,6 +80,21 @@ class Beam {
   }
 
  private:
+  /// Of every phase of a line; only the playfield's depends on it.
+  static constexpr auto kLeastDelay = [] {
+    std::array<std::uint8_t, 64> table = Tia::kDelays[0];
+    for (const auto& delays : Tia::kDelays) {
+      for (std::size_t i = 0; i < table.size(); ++i) table[i] = std::min(table[i], delays[i]);
+    }
+    return table;
+  }();
+
+  /// When an access to a register shows.
+  [[nodiscard]] Clock effective_at(std::uint32_t cycle, int reg) const noexcept {
+    const std::uint32_t line_cycle = cycle + phase_;  // Modulo 4: a line has 76.
+    return clock_of(cycle) + Tia::kDelays[line_cycle & 3U][static_cast<unsigned>(reg) & 0x3FU];
+  }
+
   FASTRL_INLINE void write(Tia& tia, Clock& due, int reg, std::uint8_t value,
                            std::uint32_t cycle) noexcept {
     using enum Tia::Register;
@@ -137,12 +149,15 @@ class Beam {
         set_player(tia, due, number(REFP0), &Tia::Player::reflect, (value & 8) != 0);
         break;
       case PF0:
+        due = std::max(due, effective_at(cycle, PF0));
         set_playfield(tia, due, tia.with_pf0(value));
         break;
       case PF1:
+        due = std::max(due, effective_at(cycle, PF1));
         set_playfield(tia, due, tia.with_pf1(value));
         break;
       case PF2:
+        due = std::max(due, effective_at(cycle, PF2));
         set_playfield(tia, due, tia.with_pf2(value));
         break;
       case RESP0:
@@ -250,7 +265,10 @@ class Beam {
       case CXCLR:
         tia.collisions = 0;
         break;
-      default:  // Reads and nothing.
+      case TiaAccess::kRead:
+        due = std::max(due, effective_at(cycle, value));
+        break;
+      default:
         break;
     }
   }

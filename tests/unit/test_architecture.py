@@ -20,18 +20,22 @@ POOL = {"ale", "atari", "pool", "registry", "__init__"}
 # Neither torch nor the native module.
 PURE = {"aggregates", "config", "folders", "machine", "metrics", "report", "runs", "variants"}
 TRAINER = {
+    "accelerate",
     "advantages",
     "checkpoint",
     "dashboard",
     "discount",
     "distill",
     "estimators",
+    "graphs",
     "group",
     "horizon",
     "kernels",
     "models",
+    "observations",
     "ops",
     "ppo",
+    "ranks",
     "reference",
     "rewards",
     "rollout",
@@ -40,6 +44,7 @@ COMMANDS = {
     "bench",
     "bench_kernels",
     "bench_suite",
+    "bench_train",
     "compare",
     "compare_figures",
     "compare_page",
@@ -47,6 +52,7 @@ COMMANDS = {
     "evaluate",
     "executors",
     "peers",
+    "plain_loop",
     "scores",
     "sweep",
     "sweep_view",
@@ -62,7 +68,7 @@ IMPORTS: dict[str, set[str]] = {
         (PURE, PURE | {"__init__", "cpus"}),
         (TRAINER, FOUNDATION | POOL | PURE | TRAINER),
         (COMMANDS, FOUNDATION | POOL | PURE | TRAINER | COMMANDS),
-        ({"cli", "__main__"}, POOL | PURE | COMMANDS | {"checkpoint", "dashboard", "cli"}),
+        ({"cli", "__main__"}, POOL | PURE | COMMANDS | {"checkpoint", "dashboard", "ranks", "cli"}),
     )
     for name in names
 }
