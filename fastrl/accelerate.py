@@ -34,11 +34,11 @@ def prepare(
         policy.channels_last = True
     if not config.compile:
         return []
-    policy.compile()
+    policy.compile()  # pyright: ignore[reportUnknownMemberType]
     try:
         policy(torch.zeros((2, *obs_shape), dtype=torch.uint8, device=device))
     except Exception as error:  # whatever the compiler or its own compiler says
-        policy._compiled_call_impl = None
+        policy._compiled_call_impl = None  # pyright: ignore[reportPrivateUsage]  the only way back
         reason = str(error).strip().splitlines()[0]
         return [f"compile: the network runs uncompiled, because torch.compile failed: {reason}"]
     return []

@@ -46,7 +46,7 @@ class Captured(Generic[T]):
             return self._warm_up()
         self._graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
-            self._graph.register_generator_state(generator)
+            self._graph.register_generator_state(generator)  # pyright: ignore[reportUnknownMemberType]
         with torch.cuda.graph(self._graph):
             self._result = self._function()
         return self()

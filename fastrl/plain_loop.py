@@ -9,7 +9,7 @@ Shapes: T rollout steps, N environments.
 
 import importlib
 import time
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -112,14 +112,19 @@ class PlainLoop:
                 at = torch.as_tensor(part).to(self._device)
                 logits, new_values = self._policy(obs[at])
                 choice = torch.distributions.Categorical(logits=logits)
-                ratio = (choice.log_prob(actions[at]) - logprobs[at]).exp()
+                now = cast(Tensor, choice.log_prob(actions[at]))
+                ratio = (now - logprobs[at]).exp()
                 chosen = advantages[at]
                 chosen = (chosen - chosen.mean()) / (chosen.std() + 1e-8)
                 low, high = 1.0 - config.clip_coef, 1.0 + config.clip_coef
-                policy_loss = torch.max(-chosen * ratio, -chosen * ratio.clamp(low, high)).mean()
+                policy_loss = torch.maximum(
+                    -chosen * ratio, -chosen * ratio.clamp(low, high)
+                ).mean()
                 change = (new_values - values[at]).clamp(-config.clip_coef, config.clip_coef)
                 clipped = (values[at] + change - returns[at]).square()
-                value_loss = 0.5 * torch.max((new_values - returns[at]).square(), clipped).mean()
+                value_loss = (
+                    0.5 * torch.maximum((new_values - returns[at]).square(), clipped).mean()
+                )
                 entropy = choice.entropy().mean()
                 loss = policy_loss - config.ent_coef * entropy + config.vf_coef * value_loss
                 self._optimizer.zero_grad()

@@ -310,8 +310,8 @@ class CapturedSteps(GradientSteps):
         """Copies a batch to where the first one is. Frames are not copied: they stay in place."""
         if self._batch is None:
             self._batch = batch
-        for name, mine in _columns(self._batch).items():
-            mine.copy_(_columns(batch)[name])
+        for name, mine in columns_of(self._batch).items():
+            mine.copy_(columns_of(batch)[name])
 
     def __call__(self, index: Tensor) -> Tensor:
         """See `GradientSteps`."""
@@ -323,11 +323,12 @@ class CapturedSteps(GradientSteps):
         return self._step().clone()
 
 
-def _columns(batch: Batch) -> dict[str, Tensor]:
-    """The tensors of a batch that differ from one update to the next."""
-    obs = batch.obs.rows if isinstance(batch.obs, Observations) else batch.obs
-    columns = {field.name: getattr(batch, field.name) for field in fields(batch)} | {"obs": obs}
-    return {name: column for name, column in columns.items() if column is not None}
+def columns_of(batch: Batch) -> dict[str, Tensor]:
+    """The tensors of a batch that differ from one update to the next, by field."""
+    found: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    if isinstance(batch.obs, Observations):
+        found["obs"] = batch.obs.rows
+    return {name: column for name, column in found.items() if column is not None}
 
 
 def ppo_update(

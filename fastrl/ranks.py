@@ -39,7 +39,7 @@ class Ranks:
     def sum(self, x: Tensor) -> Tensor:
         """The sum over the ranks, in place."""
         if self.size > 1:
-            dist.all_reduce(x)
+            dist.all_reduce(x)  # pyright: ignore[reportUnknownMemberType]
         return x
 
     def gathered(self, value: T) -> list[T]:
@@ -78,10 +78,10 @@ class Ranks:
             return
         gradients = [x.grad for x in parameters if x.grad is not None]
         flat = self.sum(torch.cat([x.flatten() for x in gradients])) / self.size
-        for gradient, mean in zip(
-            gradients, flat.split([x.numel() for x in gradients]), strict=True
-        ):
-            gradient.copy_(mean.view_as(gradient))
+        first = 0
+        for gradient in gradients:
+            gradient.copy_(flat[first : first + gradient.numel()].view_as(gradient))
+            first += gradient.numel()
 
 
 ALONE = Ranks()

@@ -15,7 +15,14 @@ from fastrl.accelerate import captured_parts, prepare
 from fastrl.config import TrainConfig, config_for
 from fastrl.models import ActorCritic, make_policy
 from fastrl.observations import Observations
-from fastrl.ppo import Batch, CapturedSteps, GradientSteps, UpdateStats, ppo_update
+from fastrl.ppo import (
+    Batch,
+    CapturedSteps,
+    GradientSteps,
+    UpdateStats,
+    columns_of,
+    ppo_update,
+)
 from fastrl.rewards import RewardScaler
 from fastrl.rollout import Rollout, RolloutCollector
 from fastrl.train import train
@@ -44,7 +51,7 @@ def batch_of(size: int, seed: int, obs: Observations | None = None) -> Batch:
 
 
 def on(device: torch.device, batch: Batch) -> Batch:
-    columns = {name: x.to(device) for name, x in ppo._columns(batch).items()}
+    columns = {name: x.to(device) for name, x in columns_of(batch).items()}
     assert isinstance(batch.obs, Observations)
     rows = columns.pop("obs")
     return Batch(obs=Observations(frames=batch.obs.frames.to(device), rows=rows), **columns)
@@ -222,9 +229,7 @@ def test_replayed_steps_equal_eager_ones() -> None:
         moved = on(CUDA, batch)
         assert isinstance(moved.obs, Observations)
         obs = Observations(frames=shared.frames, rows=moved.obs.rows)
-        placed.append(
-            Batch(obs=obs, **{k: v for k, v in ppo._columns(moved).items() if k != "obs"})
-        )
+        placed.append(Batch(obs=obs, **{k: v for k, v in columns_of(moved).items() if k != "obs"}))
     captured, our_stats = updated(CONFIG, placed, CUDA, kind=CapturedSteps, capturable=True)
     same_weights(captured, eager, rtol=0.0, atol=1e-6)
     for ours, theirs in zip(our_stats, their_stats, strict=True):
