@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from fastrl.config import TrainConfig
 from fastrl.discount import HeadSpec, head_spec, make_estimator
 from fastrl.estimators import Estimate, fetch
+from fastrl.observations import Observations
 from fastrl.ppo import Batch, ppo_update
 from fastrl.rollout import Rollout
 from fastrl.train import make_batch
@@ -107,7 +108,7 @@ class Learner:
         truncated = torch.from_numpy(steps.truncated)
         obs = torch.cat((seen, seen_next[-1:])).to(torch.uint8).unsqueeze(-1)
         return Rollout(
-            obs=obs,
+            obs=Observations.of(obs),
             actions=actions,
             logprobs=logprobs[seen, actions],
             values=values[seen],
@@ -141,7 +142,7 @@ class Learner:
         tests/unit/test_stage0.py holds it to that.
         """
         config, policy, estimator = self.config, self.policy, self.estimator
-        index = batch.obs[:, 0].long()
+        index = batch.obs[:][:, 0].long()
         learned = [policy.critic.weight]
         if policy.value_head is not None:
             learned.append(policy.value_head.weight)

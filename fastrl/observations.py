@@ -26,6 +26,13 @@ class Observations:
     rows: Tensor
     """(..., S) int64: the frames of each observation, oldest first."""
 
+    @classmethod
+    def of(cls, obs: Tensor) -> "Observations":
+        """Those of a tensor (T, N, *shape), each with a frame of its own."""
+        frames = obs.flatten(0, 1)
+        rows = torch.arange(len(frames), device=obs.device).view(*obs.shape[:2], 1)
+        return cls(frames=frames, rows=rows)
+
     def __len__(self) -> int:
         """Size of the first dimension."""
         return len(self.rows)

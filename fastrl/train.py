@@ -160,7 +160,9 @@ def opened(
                     share = config.num_envs // (config.num_pools * ranks.size)
                     pools.append((make_pool or _make_pool)(config, share))
                     stack.enter_context(contextlib.closing(pools[-1]))
-                yield Run(config, run_dir, pools, watcher, ranks, resumed=resume is not None)
+                run = Run(config, run_dir, pools, watcher, ranks, resumed=resume is not None)
+                stack.callback(run.close)
+                yield run
         except BaseException:
             if made is not None and not checkpoint.all_paths(made):
                 shutil.rmtree(made, ignore_errors=True)  # nothing came of it
@@ -271,6 +273,13 @@ class Run:
         finally:
             self.observer.close(summary)
 
+    def close(self) -> None:
+        """Closes the run's files."""
+        if self.ranks.first:
+            for file in (self.metrics, self.episodes):
+                with contextlib.suppress(OSError):  # A full disk has been reported.
+                    file.close()
+
     def _loop(self) -> None:
         config, counters = self.config, self.counters
         sinks: list[Sink] = []
@@ -309,9 +318,6 @@ class Run:
             ) from error
         finally:
             with contextlib.suppress(OSError):  # A full disk has been reported above.
-                if self.ranks.first:
-                    self.metrics.close()
-                    self.episodes.close()
                 for sink in sinks:
                     sink.close()
 

@@ -503,7 +503,7 @@ def test_a_real_sweep_lists_what_failed_and_pairs_its_seeds(tmp_path: Path) -> N
     )
     assert ppo["policy"].keys() == low["policy"].keys()
     assert all(torch.equal(ppo["policy"][key], low["policy"][key]) for key in ppo["policy"])
-    assert torch.equal(ppo["pool"], low["pool"])
+    assert torch.equal(ppo["ranks"][0]["pools"][0], low["ranks"][0]["pools"][0])
     assert torch.equal(ppo["action_generator"], low["action_generator"])
     assert torch.equal(ppo["order_generator"], low["order_generator"])
     first = [
