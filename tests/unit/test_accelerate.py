@@ -147,6 +147,7 @@ def test_bf16_stays_close_to_fp32_over_an_update() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
 def test_a_compiled_policy_learns_the_same() -> None:
     compiled = TrainConfig.from_dict(CONFIG.to_dict() | {"compile": True})
     plain_policy, [plain] = updated(CONFIG, [batch_of(64, 0)])
