@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,13 +104,18 @@ class Rate:
 
 def steps_per_second(contender: Contender, seconds: float) -> float:
     """Steps for at least `seconds` and returns agent steps per second."""
-    batches, start = 0, time.perf_counter()
+    return contender.num_envs * calls_per_second(contender.step, seconds)
+
+
+def calls_per_second(call: Callable[[], object], seconds: float) -> float:
+    """Calls for at least `seconds`."""
+    calls, start = 0, time.perf_counter()
     while True:
-        contender.step()
-        batches += 1
+        call()
+        calls += 1
         elapsed = time.perf_counter() - start
         if elapsed >= seconds:
-            return batches * contender.num_envs / elapsed
+            return calls / elapsed
 
 
 def take_turns(contenders: Sequence[Contender], *, seconds: float, repeats: int) -> list[Rate]:

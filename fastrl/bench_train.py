@@ -11,7 +11,6 @@ time together than one after another:
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import tempfile
 import time
@@ -19,15 +18,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import fastrl
-from fastrl.bench import FRAMESKIP, BenchReport, Rate, Table
+from fastrl.bench import FRAMESKIP, BenchReport, Rate, Table, calls_per_second
 from fastrl.config import TrainConfig, config_for, replace
+from fastrl.graphs import WARMUP
 from fastrl.machine import provenance
+from fastrl.runs import read_run
 
 STAGE_SECONDS = 1.0
 """For how long each stage is repeated, at least."""
-WARM_UP = 4
-"""Calls before: a CUDA graph is captured in the fourth."""
+SHARES = ("env", "inference", "copy", "learning")
+"""Of a run's time, as its metrics name them."""
+WARM_UP = WARMUP + 1
+"""Calls before: in the last of them a CUDA graph is captured."""
 
 
 def bench_train(
@@ -77,9 +82,9 @@ def bench_train(
             summary = train(replace(config, seed=seed, run_dir=str(run_dir)))
             rate.samples.append(summary.global_step / (time.perf_counter() - start))
             in_updates.append(summary.steps_per_second)
-            updates = _updates(run_dir)
-            median_updates.append(statistics.median(row["sps"] for row in updates))
-            shares.append(_mean_shares(updates))
+            updates = read_run(run_dir).metrics
+            median_updates.append(float(np.median(updates["sps"])))
+            shares.append({name: float(updates[f"{name}_share"].mean()) for name in SHARES})
         stages = stage_rates(replace(config, run_dir=str(Path(folder) / "stages")))
         beside = _beside(config, Path(folder) / "beside") if plain_loop else None
     means = {name: statistics.fmean(x[name] for x in shares) for name in shares[0]}
@@ -150,13 +155,7 @@ def _rate(stage: Callable[[], object], count: int, *, warm_up: int) -> float:
     """How many times `count` per second."""
     for _ in range(warm_up):
         stage()
-    calls, start = 0, time.perf_counter()
-    while True:
-        stage()
-        calls += 1
-        elapsed = time.perf_counter() - start
-        if elapsed >= STAGE_SECONDS:
-            return calls * count / elapsed
+    return count * calls_per_second(stage, STAGE_SECONDS)
 
 
 def _beside(config: TrainConfig, run_dir: Path) -> dict[str, Any]:
@@ -196,15 +195,3 @@ def _beside_table(beside: Mapping[str, Any]) -> Table:
         ("range", f"{beside['ratio_min']:.2f} - {beside['ratio_max']:.2f}"),
     ]
     return Table(f"Updates in turn, {len(beside['ours'])} of each", ("", "agent steps/s"), rows)
-
-
-def _updates(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics."""
-    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def _mean_shares(updates: list[dict[str, Any]]) -> dict[str, float]:
-    """Time shares over the whole of a run."""
-    names = ("env", "inference", "copy", "learning")
-    return {name: statistics.fmean(row[f"{name}_share"] for row in updates) for name in names}
