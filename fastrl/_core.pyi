@@ -161,7 +161,7 @@ def register_games(add: typing.Any) -> None:
     """
     Calls add(id, num_actions, obs_shape, factory) for every game.
     """
-def variance_horizon(rewards: numpy.ndarray, means: numpy.ndarray | None, next_means: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, weights: numpy.ndarray, out: numpy.ndarray) -> None:
+def variance_horizon(rewards: numpy.ndarray, means: numpy.ndarray | None, next_means: numpy.ndarray, terminated: numpy.ndarray, truncated: numpy.ndarray, weights: numpy.ndarray, out: numpy.ndarray, num_sampled: typing.SupportsInt | typing.SupportsIndex) -> None:
     """
     Fills out (T, N) float32; see fastrl.ops.variance_horizon. Without means: the return.
     """

@@ -261,6 +261,8 @@ def variance_horizon(
     terminated: Tensor,
     truncated: Tensor,
     weights: Tensor,
+    *,
+    n_step: int | None = None,
 ) -> Tensor:
     """Advantage from predictions of the reward at each lag, without a value or a lambda.
 
@@ -273,19 +275,22 @@ def variance_horizon(
         rewards: (T, N) float. Reward of the step that leaves s_t.
         means: (T, N, H) float. mu_k(s_t): the reward expected k steps after s_t.
         next_means: (T, N, H) float. The same of the state that step t reached, before any
-            autoreset. Read only where an episode is cut and in the last row.
+            autoreset. Without n_step read only where an episode is cut and in the last row.
         terminated: (T, N) bool.
         truncated: (T, N) bool.
         weights: (H,) or (T, N, H) float. w_k, or w_k(s_t).
+        n_step: Rewards taken as they came, then predictions; None takes all that were seen. For
+            w_k = gamma^k and 1 it is the one-step TD error of V.
 
     Returns:
         (T, N) advantages, not normalised. Lags are summed in their order.
 
     Raises:
-        ValueError: The shapes do not fit together.
+        ValueError: The shapes do not fit together, or n_step is below 1.
     """
+    check_n_step("variance_horizon", n_step)
     check_horizon_shapes(rewards, means, next_means, terminated, truncated, weights)
-    window = _Windows(rewards, terminated, truncated)
+    window = _Windows(rewards, terminated, truncated, n_step)
     advantages = torch.zeros_like(rewards)
     for k in range(means.shape[-1]):
         surprise = window.target(k, next_means) - means[..., k]
@@ -294,7 +299,13 @@ def variance_horizon(
 
 
 def variance_horizon_return(
-    rewards: Tensor, next_means: Tensor, terminated: Tensor, truncated: Tensor, weights: Tensor
+    rewards: Tensor,
+    next_means: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    weights: Tensor,
+    *,
+    n_step: int | None = None,
 ) -> Tensor:
     """The weighted return R_t = sum_{k<H} w_k x_{t,k}, for a value head of its own.
 
@@ -304,15 +315,17 @@ def variance_horizon_return(
         terminated: (T, N) bool.
         truncated: (T, N) bool.
         weights: (H,) or (T, N, H) float.
+        n_step: As in `variance_horizon`.
 
     Returns:
         (T, N) returns. Lags are summed in their order.
 
     Raises:
-        ValueError: The shapes do not fit together.
+        ValueError: The shapes do not fit together, or n_step is below 1.
     """
+    check_n_step("variance_horizon_return", n_step)
     check_horizon_shapes(rewards, next_means, next_means, terminated, truncated, weights)
-    window = _Windows(rewards, terminated, truncated)
+    window = _Windows(rewards, terminated, truncated, n_step)
     returns = torch.zeros_like(rewards)
     for k in range(next_means.shape[-1]):
         returns = returns + weights[..., k] * window.target(k, next_means)
@@ -435,9 +448,11 @@ def lag_moments(
 
 
 class _Windows:
-    """What follows each step until the episode or the rollout ends."""
+    """What follows each step until the episode or the rollout ends, or until n steps are over."""
 
-    def __init__(self, rewards: Tensor, terminated: Tensor, truncated: Tensor) -> None:
+    def __init__(
+        self, rewards: Tensor, terminated: Tensor, truncated: Tensor, n_step: int | None = None
+    ) -> None:
         ended = terminated | truncated
         self.rewards = rewards
         self.steps = torch.ones_like(rewards, dtype=torch.int64)
@@ -447,6 +462,9 @@ class _Windows:
         for t in reversed(range(len(rewards) - 1)):
             self.steps[t] = torch.where(ended[t], 1, self.steps[t + 1] + 1)
             self.terminal[t] = torch.where(ended[t], terminated[t], self.terminal[t + 1])
+        if n_step is not None:
+            self.terminal &= self.steps <= n_step
+            self.steps.clamp_(max=n_step)
 
     def known(self, k: int) -> Tensor:
         """(T, N) bool: whether the target of lag k was observed."""
@@ -500,6 +518,16 @@ def check_horizon_shapes(
             "lags need steps (T, N), means (T, N, H) and weights (H,) or (T, N, H) with H >= 1,"
             f" got {found}"
         )
+
+
+def check_n_step(function: str, n_step: int | None) -> None:
+    """Refuses a number of steps below 1.
+
+    Raises:
+        ValueError: With the number.
+    """
+    if n_step is not None and n_step < 1:
+        raise ValueError(f"{function}: n_step must be at least 1, or None, got {n_step}")
 
 
 def check_lag_index(rewards: Tensor, index: Tensor, horizon: int) -> None:

@@ -199,6 +199,8 @@ def variance_horizon(
     terminated: Tensor,
     truncated: Tensor,
     weights: Tensor,
+    *,
+    n_step: int | None = None,
 ) -> Tensor:
     """Advantage from predicted rewards; see `fastrl.advantages.variance_horizon`.
 
@@ -211,19 +213,28 @@ def variance_horizon(
         terminated: (T, N) bool.
         truncated: (T, N) bool.
         weights: (H,) or (T, N, H) float32.
+        n_step: Rewards taken as they came, then predictions; None takes all that were seen.
 
     Returns:
         (T, N) float32 advantages, not normalised.
 
     Raises:
-        ValueError: Shapes, dtypes or devices are not as above, or a tensor requires grad.
+        ValueError: Shapes, dtypes or devices are not as above, a tensor requires grad, or n_step is
+            below 1.
         CudaUnavailableError: As in `gae`.
     """
-    return _horizon("variance_horizon", rewards, means, next_means, terminated, truncated, weights)
+    inputs = rewards, means, next_means, terminated, truncated, weights
+    return _horizon("variance_horizon", *inputs, n_step)
 
 
 def variance_horizon_return(
-    rewards: Tensor, next_means: Tensor, terminated: Tensor, truncated: Tensor, weights: Tensor
+    rewards: Tensor,
+    next_means: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    weights: Tensor,
+    *,
+    n_step: int | None = None,
 ) -> Tensor:
     """The weighted return; see `fastrl.advantages.variance_horizon_return`.
 
@@ -233,16 +244,17 @@ def variance_horizon_return(
         terminated: (T, N) bool.
         truncated: (T, N) bool.
         weights: (H,) or (T, N, H) float32.
+        n_step: As in `variance_horizon`.
 
     Returns:
         (T, N) float32 returns.
 
     Raises:
-        ValueError: Shapes, dtypes or devices are not as above, or a tensor requires grad.
+        ValueError: As in `variance_horizon`.
         CudaUnavailableError: As in `gae`.
     """
-    name = "variance_horizon_return"
-    return _horizon(name, rewards, None, next_means, terminated, truncated, weights)
+    inputs = rewards, None, next_means, terminated, truncated, weights
+    return _horizon("variance_horizon_return", *inputs, n_step)
 
 
 def lag_rewards(
@@ -329,7 +341,9 @@ def _horizon(
     terminated: Tensor,
     truncated: Tensor,
     weights: Tensor,
+    n_step: int | None,
 ) -> Tensor:
+    advantages.check_n_step(function, n_step)
     steps = {"rewards": rewards, "terminated": terminated, "truncated": truncated}
     device = _check(function, steps)
     lags = {"next_means": next_means, "weights": weights}
@@ -338,14 +352,16 @@ def _horizon(
     ahead, w = next_means.contiguous(), weights.contiguous()
     now = None if means is None else means.contiguous()
     out = torch.empty_like(r)
+    num_lags = ahead.shape[2]
+    num_sampled = min(n_step or num_lags, num_lags)
     if device == "cpu":
         predicted = None if now is None else now.numpy()
         rest = [x.numpy() for x in (ahead, ended, cut, w, out)]
-        _core.variance_horizon(r.numpy(), predicted, *rest)
+        _core.variance_horizon(r.numpy(), predicted, *rest, num_sampled=num_sampled)
     else:
-        num_lags = ahead.shape[2]
         stride = ctypes.c_longlong(0 if w.ndim == 1 else num_lags)
-        arguments = [r, ended, cut, *_sizes(r), now, ahead, w, stride, out, ctypes.c_int(num_lags)]
+        counts = ctypes.c_int(num_lags), ctypes.c_int(num_sampled)
+        arguments = [r, ended, cut, *_sizes(r), now, ahead, w, stride, out, *counts]
         _launch("csrc/ops/horizon.cu", "horizon_kernel", out.numel(), arguments)
     return out
 

@@ -216,7 +216,8 @@ py::ssize_t lags_of(const Arguments& arguments, const Named& block) {
 
 void variance_horizon(const py::array& rewards, const std::optional<py::array>& means,
                       const py::array& next_means, const py::array& terminated,
-                      const py::array& truncated, const py::array& weights, const py::array& out) {
+                      const py::array& truncated, const py::array& weights, const py::array& out,
+                      int num_sampled) {
   Arguments arguments("variance_horizon", {"rewards", rewards});
   const py::ssize_t num_lags = lags_of(arguments, {"next_means", next_means});
   const Shape block{rewards.shape(0), rewards.shape(1), num_lags};
@@ -228,7 +229,8 @@ void variance_horizon(const py::array& rewards, const std::optional<py::array>& 
       .weights = arguments.in<float>({"weights", weights}, shared ? Shape{num_lags} : block),
       .weight_stride = shared ? 0 : num_lags,
       .out = arguments.out<float>({"out", out}, arguments.steps()),
-      .num_lags = static_cast<int>(num_lags)};
+      .num_lags = static_cast<int>(num_lags),
+      .num_sampled = num_sampled};
   const py::gil_scoped_release release;
   ops::variance_horizon(arrays);
 }
@@ -294,7 +296,7 @@ void bind_ops(py::module_& m) {
   m.def("variance_horizon", &variance_horizon, py::arg("rewards").noconvert(),
         py::arg("means").noconvert(), py::arg("next_means").noconvert(),
         py::arg("terminated").noconvert(), py::arg("truncated").noconvert(),
-        py::arg("weights").noconvert(), py::arg("out").noconvert(),
+        py::arg("weights").noconvert(), py::arg("out").noconvert(), py::arg("num_sampled"),
         "Fills out (T, N) float32; see fastrl.ops.variance_horizon. Without means: the return.");
   m.def("lag_rewards", &lag_rewards, py::arg("rewards").noconvert(),
         py::arg("terminated").noconvert(), py::arg("truncated").noconvert(),

@@ -19,7 +19,7 @@ extern "C" __global__ void horizon_kernel(const float* __restrict__ rewards,    
                                           const float* __restrict__ weights,  // (H,) or (T, N, H)
                                           long long weight_stride,
                                           float* __restrict__ out,  // (T, N)
-                                          int num_lags) {
+                                          int num_lags, int num_sampled) {
   const long long cell = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (cell >= num_steps * num_envs) return;
   const fastrl::ops::HorizonArrays arrays{{rewards, terminated, truncated, num_steps, num_envs},
@@ -28,7 +28,8 @@ extern "C" __global__ void horizon_kernel(const float* __restrict__ rewards,    
                                           weights,
                                           weight_stride,
                                           out,
-                                          num_lags};
+                                          num_lags,
+                                          num_sampled};
   out[cell] = means == nullptr ? fastrl::ops::horizon_advantage<false>(arrays, cell)
                                : fastrl::ops::horizon_advantage<true>(arrays, cell);
 }

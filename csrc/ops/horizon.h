@@ -43,12 +43,13 @@ struct HorizonArrays {
   long long weight_stride;  // from one step's weights to the next one's: 0 or H
   float* out;               // (T, N)
   int num_lags;             // H
+  int num_sampled;          // n >= 1: rewards that are taken as they came, then what is predicted
 };
 
 /// sum_k w_k (x_k - mu_k) of one step, in the order of the lags.
 ///
-/// x_k is the reward k steps on; after a terminal state 0; after a cut what the state reached there
-/// predicts.
+/// x_k is the reward k steps on; after a terminal state 0; after a cut, or after n steps, what the
+/// state reached there predicts.
 template <bool kMeans>
 FASTRL_DEVICE float horizon_advantage(const HorizonArrays& arrays, long long cell) {
   const Steps& steps = arrays.steps;
@@ -63,6 +64,7 @@ FASTRL_DEVICE float horizon_advantage(const HorizonArrays& arrays, long long cel
     sum = sum + weights[k] * (kMeans ? reward - means[k] : reward);
     end = end_of(steps, at);
     ++k;
+    if (end == End::kNone && k == arrays.num_sampled) end = End::kCut;
     if (end == End::kNone) at += steps.num_envs;
   }
   const float* later = arrays.next_means + at * arrays.num_lags;

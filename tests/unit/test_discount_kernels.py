@@ -172,7 +172,9 @@ def lagged_rollouts(draw: st.DrawFn) -> Rollout:
     return steps(rollout) | make_lags(rollout, draw(st.integers(1, 16)), seed, draw(st.booleans()))
 
 
-def lagged_target(rollout: Rollout, t: int, env: int, k: int) -> tuple[float, bool]:
+def lagged_target(
+    rollout: Rollout, t: int, env: int, k: int, n_step: int | None = None
+) -> tuple[float, bool]:
     """x_{t,k} and whether it was observed, found by walking from t."""
     num_steps = len(rollout["rewards"])
     for i in range(t, num_steps):
@@ -180,43 +182,45 @@ def lagged_target(rollout: Rollout, t: int, env: int, k: int) -> tuple[float, bo
             return float(rollout["rewards"][i, env]), True
         if rollout["terminated"][i, env]:
             return 0.0, True
-        if rollout["truncated"][i, env] or i == num_steps - 1:
+        if rollout["truncated"][i, env] or i == num_steps - 1 or i + 1 - t == n_step:
             return float(rollout["next_means"][i, env, k - (i + 1 - t)]), False
     raise AssertionError
 
 
-@given(lagged_rollouts())
-def test_the_horizon_sums_weighted_surprises(rollout: Rollout) -> None:
+@given(lagged_rollouts(), st.none() | st.integers(1, 18))
+def test_the_horizon_sums_weighted_surprises(rollout: Rollout, n_step: int | None) -> None:
     means, weights = rollout["means"], rollout["weights"].expand_as(rollout["means"])
     expected = torch.zeros_like(rollout["rewards"])
     returns = torch.zeros_like(expected)
     for t, env, k in np.ndindex(*means.shape):
-        target, _ = lagged_target(rollout, t, env, k)
+        target, _ = lagged_target(rollout, t, env, k, n_step)
         returns[t, env] += weights[t, env, k] * target
         expected[t, env] += weights[t, env, k] * (target - means[t, env, k])
 
     without = {k: x for k, x in rollout.items() if k != "means"}
-    torch.testing.assert_close(advantages.variance_horizon(**rollout), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(
-        advantages.variance_horizon_return(**without), returns, rtol=0, atol=1e-12
+        advantages.variance_horizon(**rollout, n_step=n_step), expected, rtol=0, atol=1e-12
+    )
+    torch.testing.assert_close(
+        advantages.variance_horizon_return(**without, n_step=n_step), returns, rtol=0, atol=1e-12
     )
     # Sixteen float32 terms below about 5.
-    torch.testing.assert_close(
-        ops.variance_horizon(**float32(rollout)), expected.float(), rtol=1e-5, atol=2e-5
-    )
+    ours = ops.variance_horizon(**float32(rollout), n_step=n_step)
+    torch.testing.assert_close(ours, expected.float(), rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("n_step", [None, 1, 3])
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("num_lags", [1, 5, 64])
 @pytest.mark.parametrize("size", SIZES[:-1])
 def test_the_twin_of_the_horizon_has_the_definitions_bits(
-    size: tuple[int, int], num_lags: int, shared: bool
+    size: tuple[int, int], num_lags: int, shared: bool, n_step: int | None
 ) -> None:
     rollout = make_rollout(*size, 5, 0.05)
     arguments = float32(steps(rollout) | make_lags(rollout, num_lags, 6, shared))
     without = {k: x for k, x in arguments.items() if k != "means"}
     for name, inputs in (("variance_horizon", arguments), ("variance_horizon_return", without)):
-        ours, theirs = getattr(ops, name)(**inputs), getattr(advantages, name)(**inputs)
+        ours, theirs = (getattr(x, name)(**inputs, n_step=n_step) for x in (ops, advantages))
         assert torch.equal(ours, theirs), name
 
 
@@ -253,6 +257,28 @@ def test_discounted_lags_telescope_into_fixed_horizon_td_errors() -> None:
 
     ours = advantages.variance_horizon(**(steps(rollout) | lags | {"weights": weights}))
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+
+
+def test_one_sampled_step_is_the_td_error_of_the_discounted_lags() -> None:
+    """r_t + gamma V_{H-1}(s_{t+1}) - V_H(s_t), wherever the step leads but to a terminal state."""
+    gamma, num_lags = 0.97, 12
+    rollout = make_rollout(40, 3, 11, 0.1)
+    lags = make_lags(rollout, num_lags, 12) | {"weights": discounted(gamma, num_lags)}
+    value = lags["means"] @ lags["weights"]
+    ahead = lags["next_means"][..., :-1] @ lags["weights"][1:]
+    expected = rollout["rewards"] + ahead.masked_fill(rollout["terminated"], 0.0) - value
+
+    ours = advantages.variance_horizon(**(steps(rollout) | lags), n_step=1)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("module", [ops, advantages])
+@pytest.mark.parametrize("n_step", [0, -1])
+def test_fewer_than_one_step_is_refused(module: Any, n_step: int) -> None:
+    rollout = make_rollout(4, 2, 18)
+    arguments = float32(steps(rollout) | make_lags(rollout, 3, 19))
+    with pytest.raises(ValueError, match=f"n_step must be at least 1, or None, got {n_step}"):
+        module.variance_horizon(**arguments, n_step=n_step)
 
 
 def test_on_closed_episodes_the_discounted_horizon_is_gae_with_lambda_1() -> None:
@@ -738,6 +764,7 @@ def every_kernel(size: tuple[int, int]) -> list[tuple[Callable[..., Any], dict[s
         (ops.blended_gae, rollout | signals | rates),
         (ops.variance_horizon, steps(rollout) | lags),
         (ops.variance_horizon, steps(rollout) | shared),
+        (ops.variance_horizon, steps(rollout) | shared | {"n_step": 3}),
         (ops.variance_horizon_return, steps(rollout) | without),
         (ops.lag_rewards, steps(rollout) | {"index": index, "horizon": 16}),
     ]
