@@ -31,6 +31,8 @@ Advantage = Literal[
     "variance-horizon-lite",
     "stream-lag",
     "stream-time",
+    "explained-lambda",
+    "meta-gradient",
 ]
 Control = Literal["none", "head-only", "yoked", "shuffled", "negated"]
 VdLoss = Literal["decoupled", "nll", "beta_nll"]
@@ -106,7 +108,8 @@ class TrainConfig:
     """Advantage estimator. group: against other attempts from the same state, without a critic.
     variance-*: a discount, a lambda or a horizon that follows the critic's own confidence, see
     `fastrl.discount`. stream-lag and stream-time fix options of variance-horizon-return and of
-    variance-gamma, see `LITERAL`."""
+    variance-gamma, see `LITERAL`. explained-lambda and meta-gradient adapt one lambda, or one gamma
+    and lambda, for all states, see `fastrl.rivals`."""
     group_size: int = 8
     """Environments that attempt the same state (G), with advantage group; divides num_envs."""
     num_minibatches: int = 8
@@ -184,9 +187,11 @@ class TrainConfig:
     gamma_high: float = 0.9995
     """Largest learned gamma."""
     lambda_low: float = 0.5
-    """Smallest lambda of variance-lambda."""
+    """Smallest learned lambda."""
     lambda_high: float = 0.995
-    """Largest lambda of variance-lambda."""
+    """Largest learned lambda."""
+    meta_lr: float = 0.01
+    """meta-gradient: Adam step size on the log-odds of gamma and lambda; 0 is PPO."""
 
     checkpoint_every: int = 50
     """Updates between full checkpoints; one more is written at the end."""
@@ -287,7 +292,7 @@ class TrainConfig:
         """What the estimator asks of its options."""
         for name in ("gamma_low", "gamma_high", "lambda_low", "lambda_high"):
             _require(_is_number(self, name, 0.0, 1.0), self, name, "a number in [0, 1]")
-        for name in ("vd_beta", "vd_lmax"):
+        for name in ("vd_beta", "vd_lmax", "meta_lr"):
             _require(_is_number(self, name, 0.0), self, name, "a number >= 0")
         for name in ("vd_eta", "vd_zeta"):
             _require(_is_number(self, name, -math.inf), self, name, "a finite number")
@@ -323,10 +328,12 @@ class TrainConfig:
             _require(self.gae_lambda < 1.0, self, "gae_lambda", f"a number < 1 {with_it}")
         if self.vd_loss != "decoupled":
             _require(self.vd_signal == "return", self, "vd_signal", f"return with {self.vd_loss}")
-        if kind in ("variance-gamma", "variance-horizon-lite"):
+        if kind in ("variance-gamma", "variance-horizon-lite", "meta-gradient"):
             _require_between(self, "gamma", "gamma_low", "gamma_high", with_it)
-        if kind == "variance-lambda":
+        if kind in ("variance-lambda", "explained-lambda", "meta-gradient"):
             _require_between(self, "gae_lambda", "lambda_low", "lambda_high", with_it)
+        if kind == "meta-gradient":
+            self._check_meta(with_it)
         lags = self.num_steps if kind.startswith("variance-horizon") else math.inf
         _require(
             _is_int(self, "vd_horizon", 1, lags),
@@ -334,6 +341,15 @@ class TrainConfig:
             "vd_horizon",
             "an integer >= 1" if lags == math.inf else f"an integer in [1, num_steps = {lags}]",
         )
+
+    def _check_meta(self, with_it: str) -> None:
+        """Log-odds are finite, and there are environments to teach and to judge."""
+        for name in ("gamma_low", "lambda_low"):
+            _require(getattr(self, name) > 0.0, self, name, f"a number > 0 {with_it}")
+        for name in ("gamma_high", "lambda_high"):
+            _require(getattr(self, name) < 1.0, self, name, f"a number < 1 {with_it}")
+        _require(self.num_envs >= 2, self, "num_envs", f"an integer >= 2 {with_it}")
+        _require(not self.teacher, self, "teacher", f"empty {with_it}")
 
     @property
     def estimator(self) -> Advantage:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastrl import ops
 from fastrl.config import TrainConfig
@@ -42,6 +42,7 @@ from fastrl.estimators import (
     masked_variance,
 )
 from fastrl.horizon import VarianceHorizon, VarianceHorizonLite, VarianceHorizonReturn
+from fastrl.rivals import ExplainedLambda, MetaGradient
 from fastrl.rollout import Rollout
 
 LOWEST, HIGHEST = -9.0, 3.0
@@ -90,12 +91,19 @@ def head_spec(config: TrainConfig) -> HeadSpec | None:
             return None
 
 
-def make_estimator(config: TrainConfig, device: torch.device) -> Estimator:
+def make_estimator(
+    config: TrainConfig, device: torch.device, policy: nn.Module | None = None
+) -> Estimator:
     """The estimator of a config.
+
+    Args:
+        config: For the estimator and its options.
+        device: Where rollouts are.
+        policy: The one that learns; only meta-gradient looks at it.
 
     Raises:
         FileNotFoundError: There is no run to be yoked to.
-        ValueError: The run to be yoked to did not log what is needed.
+        ValueError: The run to be yoked to did not log what is needed, or the policy is missing.
     """
     match config.estimator:
         case "group":
@@ -112,6 +120,12 @@ def make_estimator(config: TrainConfig, device: torch.device) -> Estimator:
             return VarianceHorizonReturn(config, device)
         case "variance-horizon-lite":
             return VarianceHorizonLite(config, device)
+        case "explained-lambda":
+            return ExplainedLambda(config, device)
+        case "meta-gradient":
+            if policy is None:
+                raise ValueError("meta-gradient differentiates the policy: none was given")
+            return MetaGradient(config, device, policy)
         case _:
             return Gae(config)
 

@@ -233,7 +233,7 @@ class Run:
             fused=True,
             capturable=captures.learning,
         )
-        self.estimator = make_estimator(config, device)
+        self.estimator = make_estimator(config, device, self.policy)
         steps = CapturedSteps if captures.learning else GradientSteps
         self.steps = steps(self.policy, self.optimizer, config, self.estimator, ranks)
         num_envs = config.num_envs // ranks.size

@@ -1,8 +1,8 @@
 """The named ways to train that sweeps compare: each a set of overrides of `TrainConfig`.
 
-The arms are those of the table in section 4 of the learned-discount specification. Two of that
-table are not here: the grid of fixed (gamma, lambda) is an axis of a sweep
-(benchmarks/sweeps/fixed_discount_minatar.toml), and the published rivals E and G are not built.
+The arms are those of the table in section 4 of the learned-discount specification, but for the grid
+of fixed (gamma, lambda): that is an axis of a sweep
+(benchmarks/sweeps/fixed_discount_minatar.toml).
 
 A `yoked_run` is a template: a sweep fills in its own folder, the environment and another seed.
 """
@@ -80,6 +80,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # N: the opposite direction. The second is also C1 with zeta < 0.
         "negated-gamma": {"advantage": "variance-gamma", "vd_ref": "fixed", "control": "negated"},
         "variance-lambda-negated": {"advantage": "variance-lambda", "control": "negated"},
+        # E and G: published rivals, one lambda or one gamma and lambda for all states.
+        "explained-lambda": {"advantage": "explained-lambda"},
+        "meta-gradient": {"advantage": "meta-gradient"},
         # Z: what the source says, literally.
         "stream-lag": {"advantage": "stream-lag"},
         "stream-time": {"advantage": "stream-time"},

@@ -96,18 +96,27 @@ def test_switched_off_on_minatar_too(tmp_path: Path) -> None:
         {"advantage": "variance-gamma", "vd_eta": -2.0, "vd_ref": "self", "vd_base": "var"},
         {"advantage": "variance-lambda", "vd_zeta": 0.5},
         {"advantage": "variance-lambda", "vd_zeta": -0.5, "control": "shuffled"},
+        {"advantage": "explained-lambda"},
+        {"advantage": "meta-gradient"},
     ],
 )
 def test_the_first_update_is_ppos_for_every_strength(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    """A head that is zero knows of no difference between states."""
+    """A head that is zero knows of no difference between states; nothing else has been seen yet."""
     ppo = trained(tmp_path / "ppo", total_steps=128)
     ours = trained(tmp_path / "ours", total_steps=128, **changes)
     assert_same_learning(ours, ppo)
 
 
-@pytest.mark.parametrize("advantage", ["variance-gamma", "variance-lambda"])
+def test_a_meta_gradient_without_a_step_is_ppo(tmp_path: Path) -> None:
+    ppo = trained(tmp_path / "ppo")
+    assert_same_learning(trained(tmp_path / "0", advantage="meta-gradient", meta_lr=0.0), ppo)
+
+
+@pytest.mark.parametrize(
+    "advantage", ["variance-gamma", "variance-lambda", "explained-lambda", "meta-gradient"]
+)
 def test_switched_on_the_parameters_are_others(tmp_path: Path, advantage: str) -> None:
     """Else the tests above could not fail."""
     ppo = trained(tmp_path / "ppo", total_steps=5 * 128)

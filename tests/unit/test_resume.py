@@ -175,6 +175,8 @@ LEARNED: list[dict[str, Any]] = [
     {"advantage": "variance-horizon-lite"},
     {"advantage": "stream-lag"},
     {"advantage": "stream-time", "reward_scaling": "return_std"},
+    {"advantage": "explained-lambda"},
+    {"advantage": "meta-gradient"},
 ]
 
 
