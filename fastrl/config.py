@@ -41,6 +41,7 @@ VdBase = Literal["geo", "var"]
 VdRef = Literal["self", "fixed"]
 VdMap = Literal["auto", "odds", "ev", "prec"]
 VdNorm = Literal["max", "sum"]
+VdSigma = Literal["lag", "state"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,6 +176,12 @@ class TrainConfig:
     """Weight of a constant guess in the maps ev and prec."""
     vd_horizon: int = 64
     """variance-horizon*: lags H at which rewards are predicted, at most num_steps."""
+    vd_sigma: VdSigma = "lag"
+    """variance-horizon and variance-horizon-return. lag: how well a lag is predicted is one running
+    mean for all states. state: it is predicted too, for each state."""
+    vd_n_step: int = 0
+    """variance-horizon and variance-horizon-return: rewards taken as they came before predictions
+    take over, the counterpart of lambda; 0 takes all that the rollout holds."""
     vd_lmax: float = 3.0
     """Bound of the relative log variance. 0 makes every state alike: PPO, but in
     variance-lambda-ensemble, where the end of an episode still raises lambda."""
@@ -296,7 +303,8 @@ class TrainConfig:
             _require(_is_number(self, name, 0.0), self, name, "a number >= 0")
         for name in ("vd_eta", "vd_zeta"):
             _require(_is_number(self, name, -math.inf), self, name, "a finite number")
-        _require(_is_int(self, "vd_warmup", 0), self, "vd_warmup", "an integer >= 0")
+        for name in ("vd_warmup", "vd_n_step"):
+            _require(_is_int(self, name, 0), self, name, "an integer >= 0")
         for name, kind, allowed in (
             ("vd_skill_gate", bool, "true or false"),
             ("yoked_run", str, "a string"),
@@ -334,6 +342,9 @@ class TrainConfig:
             _require_between(self, "gae_lambda", "lambda_low", "lambda_high", with_it)
         if kind == "meta-gradient":
             self._check_meta(with_it)
+        if kind not in ("variance-horizon", "variance-horizon-return"):
+            _require(self.vd_sigma == "lag", self, "vd_sigma", f"lag {with_it}")
+            _require(self.vd_n_step == 0, self, "vd_n_step", f"0 {with_it}")
         lags = self.num_steps if kind.startswith("variance-horizon") else math.inf
         _require(
             _is_int(self, "vd_horizon", 1, lags),

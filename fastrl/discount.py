@@ -29,14 +29,18 @@ from torch import Tensor, nn
 from fastrl import ops
 from fastrl.config import TrainConfig
 from fastrl.estimators import (
+    LOWEST,
+    MAX_Z2,
     Ema,
     Estimate,
     Estimator,
     Gae,
     GroupRelative,
     Warmup,
+    bounded_log_variance,
     flat_steps,
     gae_of,
+    gaussian_nll,
     heads_of,
     masked_mean,
     masked_variance,
@@ -45,10 +49,6 @@ from fastrl.horizon import VarianceHorizon, VarianceHorizonLite, VarianceHorizon
 from fastrl.rivals import ExplainedLambda, MetaGradient
 from fastrl.rollout import Rollout
 
-LOWEST, HIGHEST = -9.0, 3.0
-"""Bounds of a predicted log variance."""
-MAX_Z2 = 100.0
-"""Largest squared error that a variance is trained on, in units of sigma_b^2."""
 BETA_NLL = 0.5
 """Exponent of the predicted variance in beta_nll. Source: Seitzer et al. 2022."""
 NUM_MEMBERS = 4
@@ -69,8 +69,8 @@ class HeadSpec(NamedTuple):
     """K."""
     num_members: int
     """The last of them that are an ensemble of values."""
-    through_body: bool
-    """Whether their loss trains the body of the network too."""
+    num_through_body: int
+    """The first of them, whose loss trains the body of the network too."""
 
 
 def head_spec(config: TrainConfig) -> HeadSpec | None:
@@ -78,15 +78,16 @@ def head_spec(config: TrainConfig) -> HeadSpec | None:
     match config.estimator:
         case "variance-gamma":
             outputs = 2 if config.vd_ref == "fixed" else 1
-            return HeadSpec(outputs, 0, config.vd_loss != "decoupled")
+            return HeadSpec(outputs, 0, 0 if config.vd_loss == "decoupled" else outputs)
         case "variance-lambda":
-            return HeadSpec(1, 0, config.vd_loss != "decoupled")
+            return HeadSpec(1, 0, 0 if config.vd_loss == "decoupled" else 1)
         case "variance-lambda-ensemble":
-            return HeadSpec(1 + NUM_MEMBERS, NUM_MEMBERS, False)
+            return HeadSpec(1 + NUM_MEMBERS, NUM_MEMBERS, 0)
         case "variance-horizon" | "variance-horizon-return":
-            return HeadSpec(config.vd_horizon, 0, True)
+            variances = config.vd_horizon if config.vd_sigma == "state" else 0
+            return HeadSpec(config.vd_horizon + variances, 0, config.vd_horizon)
         case "variance-horizon-lite":
-            return HeadSpec(config.vd_horizon, 0, False)
+            return HeadSpec(config.vd_horizon, 0, 0)
         case _:
             return None
 
@@ -133,16 +134,6 @@ def make_estimator(
 # The maps: from a predicted variance to what counts how much.
 
 
-def bounded_log_variance(raw: Tensor) -> Tensor:
-    """A head's output as a log variance in [LOWEST, HIGHEST]: smooth, 0 at 0, with slope 1 there.
-
-    What is not finite counts as 0 and gets no gradient.
-    """
-    raw = torch.where(torch.isfinite(raw), raw, 0.0)
-    bound = torch.where(raw > 0.0, HIGHEST, -LOWEST)
-    return bound * torch.tanh(raw / bound)
-
-
 def tilted(rate: float, tilt: Tensor, low: float, high: float) -> Tensor:
     """`rate` with its odds rate / (1 - rate) divided by exp(tilt), within [low, high].
 
@@ -174,11 +165,6 @@ def explained_gamma(
     base = math.log1p(-gamma)
     rate = (-torch.expm1(base + trust * (learned - base))).clamp(low, high)
     return torch.where(trust > 0.0, rate, gamma)
-
-
-def gaussian_nll(log_variance: Tensor, z2: Tensor) -> Tensor:
-    """Negative log likelihood of squared errors, in nats, up to a constant."""
-    return 0.5 * (log_variance + z2 * (-log_variance).exp())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,10 @@ from fastrl.rollout import Rollout
 
 DECAY = 0.99
 """Of every running mean, per update."""
+LOWEST, HIGHEST = -9.0, 3.0
+"""Bounds of a predicted log variance."""
+MAX_Z2 = 100.0
+"""Largest squared error that a variance is trained on, in units of sigma_b^2."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,3 +252,18 @@ def masked_variance(x: Tensor, mask: Tensor) -> Tensor:
 def flat_steps(mask: Tensor) -> Tensor:
     """(M,) positions, in the flattened rollout, where the mask is True."""
     return mask.flatten().nonzero().squeeze(-1)
+
+
+def bounded_log_variance(raw: Tensor) -> Tensor:
+    """A head's output as a log variance in [LOWEST, HIGHEST]: smooth, 0 at 0, with slope 1 there.
+
+    What is not finite counts as 0 and gets no gradient.
+    """
+    raw = torch.where(torch.isfinite(raw), raw, 0.0)
+    bound = torch.where(raw > 0.0, HIGHEST, -LOWEST)
+    return bound * torch.tanh(raw / bound)
+
+
+def gaussian_nll(log_variance: Tensor, z2: Tensor) -> Tensor:
+    """Negative log likelihood of squared errors, in nats, up to a constant."""
+    return 0.5 * (log_variance + z2 * (-log_variance).exp())

@@ -2,7 +2,9 @@
 
 A lag k is a number of steps ahead: head k predicts the reward k steps after a state. A guesser who
 knows only the mean leaves the variance sigma_rk^2 of that reward, the head leaves sigma_k^2; both
-are running means, the same for all states. So is the weight of a lag that follows from them.
+are running means, the same for all states. So is the weight of a lag that follows from them. With
+`vd_sigma` state, H more heads predict log(sigma_k^2 / sigma_rk^2) for each state, and weights are
+its own.
 
 Shapes: T rollout steps, N environments, H lags, M steps of a minibatch.
 """
@@ -15,11 +17,14 @@ from torch import Tensor
 from fastrl import ops
 from fastrl.config import TrainConfig
 from fastrl.estimators import (
+    MAX_Z2,
     Ema,
     Estimate,
     Warmup,
+    bounded_log_variance,
     fixed_gae,
     gae_of,
+    gaussian_nll,
     heads_of,
     masked_variance,
 )
@@ -32,7 +37,7 @@ PRECISION_FLOOR = 0.05
 
 
 def explained_weights(squared_error: Tensor, variance: Tensor, beta: float) -> Tensor:
-    """(H,) share of each lag's variance that is explained: 1 - beta sigma_k^2 / sigma_rk^2."""
+    """(..., H) share of each lag's variance that is explained: 1 - beta sigma_k^2 / sigma_rk^2."""
     known = variance > 1e-30
     return torch.where(
         known, 1.0 - beta * squared_error / torch.where(known, variance, 1.0), 0.0
@@ -42,7 +47,7 @@ def explained_weights(squared_error: Tensor, variance: Tensor, beta: float) -> T
 def precision_weights(
     squared_error: Tensor, variance: Tensor, beta: float, norm: Literal["max", "sum"]
 ) -> Tensor:
-    """(H,) precision of each lag beyond beta times that of a constant guess, normalised.
+    """(..., H) precision of each lag beyond beta times that of a constant guess, normalised.
 
     q_k = max(0, 1 / max(sigma_k, floor)^2 - beta / sigma_r^2), with the variance of the rewards
     themselves (lag 0) as sigma_r^2. All 0 where no lag beats the guess.
@@ -51,7 +56,7 @@ def precision_weights(
     floor = PRECISION_FLOOR**2 * guess
     precision = (1.0 / squared_error.clamp(min=floor) - beta / guess).clamp(min=0.0)
     precision = torch.where(variance > 1e-30, precision, 0.0)
-    total = precision.max() if norm == "max" else precision.sum()
+    total = precision.amax(-1, True) if norm == "max" else precision.sum(-1, True)
     return precision / torch.where(total > 0.0, total, 1.0)
 
 
@@ -76,17 +81,40 @@ class LagStatistics:
         self.squared_error.update(moments.squared_error, known)
         self.variance.update(moments.variance, known)
 
-    def weights(self) -> Tensor:
-        """(H,) float64: what each lag counts, in [0, 1]."""
+    def weights(self, log_variance: Tensor | None = None) -> Tensor:
+        """What each lag counts, in [0, 1].
+
+        Args:
+            log_variance: (..., H) log(sigma_k^2 / sigma_rk^2); None takes the running means.
+
+        Returns:
+            (H,) float64, or (..., H).
+        """
         config = self.config
-        errors = self.squared_error.value(), self.variance.value()
+        variance = self.variance.value()
+        if log_variance is None:
+            squared_error = self.squared_error.value()
+        else:
+            variance = variance.to(log_variance.dtype)
+            squared_error = log_variance.exp() * variance
         if config.vd_map == "prec":
-            return precision_weights(*errors, config.vd_beta, config.vd_norm)
-        return explained_weights(*errors, config.vd_beta)
+            return precision_weights(squared_error, variance, config.vd_beta, config.vd_norm)
+        return explained_weights(squared_error, variance, config.vd_beta)
 
     def trust(self, weights: Tensor, warmup: float) -> Tensor:
-        """0-d: the warm-up, but 0 while all lags together have less weight than one reward."""
+        """0-d: the warm-up, but 0 while all lags together have less weight than one reward.
+
+        Args:
+            weights: (H,).
+            warmup: 0 to 1.
+        """
         return torch.where(weights.sum() >= 1.0, warmup, 0.0).double()
+
+    def z2(self, errors: Tensor) -> Tensor:
+        """(M, H) squared errors in units of sigma_rk^2; 1 where that is not known yet."""
+        variance = self.variance.value().float()
+        known = variance > 1e-30
+        return torch.where(known, errors.square() / torch.where(known, variance, 1.0), 1.0)
 
     def scale(self) -> Tensor:
         """0-d float32: variance of the rewards; 1 while there is none."""
@@ -139,11 +167,19 @@ class _PerLag:
         """See `Estimator`; targets are flat steps (M,) of the rollout."""
         del values
         assert self.rewards_and_ends is not None, "estimate() comes first"
-        rewards, known = ops.lag_rewards(*self.rewards_and_ends, targets, head.shape[1])
-        squared_error = (rewards - head).square().masked_fill(~known, 0.0)
-        by_lag = 0.5 * squared_error.sum(0) / known.sum(0).clamp(min=1)
+        num_lags = self.config.vd_horizon
+        means, log_variance = head[:, :num_lags], head[:, num_lags:]
+        rewards, known = ops.lag_rewards(*self.rewards_and_ends, targets, num_lags)
+        counts = known.sum(0).clamp(min=1)
+        squared_error = (rewards - means).square().masked_fill(~known, 0.0)
+        by_lag = 0.5 * squared_error.sum(0) / counts
         total = (self.loss_weights * by_lag).sum() / self.loss_weights.sum()
-        return total / self.lags.scale()
+        loss = total / self.lags.scale()
+        if self.config.vd_sigma == "lag":
+            return loss
+        z2 = self.lags.z2(rewards - means.detach()).clamp(max=MAX_Z2)
+        surprise = gaussian_nll(bounded_log_variance(log_variance), z2).masked_fill(~known, 0.0)
+        return loss + (surprise.sum(0) / counts).mean()
 
     def state_dict(self) -> dict[str, Any]:
         """See `Estimator`."""
@@ -169,26 +205,36 @@ class VarianceHorizon(_PerLag):
     @torch.no_grad()
     def estimate(self, rollout: Rollout) -> Estimate:
         """See `Estimator`."""
-        means, next_means = heads_of(rollout)
-        learned = self.lags.weights()
-        trust = self.lags.trust(learned, self.warmup.factor())
+        num_lags = self.config.vd_horizon
+        (means, by_state), (next_means, _) = (
+            (head[..., :num_lags], head[..., num_lags:]) for head in heads_of(rollout)
+        )
+        if self.config.vd_sigma == "lag":
+            learned = usual = self.lags.weights()
+        else:
+            learned = self.lags.weights(bounded_log_variance(by_state))
+            usual = learned[rollout.valid].double().mean(0)
+        trust = self.lags.trust(usual, self.warmup.factor())
         weights = ((1.0 - trust) * self.lags.exponential + trust * learned).float()
         values = rollout.values
         if self.config.control == "head-only":
             advantages = fixed_gae(rollout, self.config)
         else:
             advantages, values = self.judge(rollout, means, next_means, weights)
+        counted = weights if weights.ndim == 1 else weights[rollout.valid].mean(0)
         metrics = self.lags.metrics() | {
-            "effective_horizon": weights.sum(),
-            "lag_weights": weights,
+            "effective_horizon": counted.sum(),
+            "lag_weights": counted,
             "advantage_var": masked_variance(advantages, rollout.valid),
             "trust": trust,
         }
+        if weights.ndim > 1:
+            metrics["effective_horizon_std"] = weights.sum(-1)[rollout.valid].std()
         return Estimate(
             advantages=advantages,
             returns=advantages + values,
             values=values,
-            head_targets=self.observe(rollout, means, learned),
+            head_targets=self.observe(rollout, means, usual),
             metrics=metrics,
         )
 
@@ -196,10 +242,13 @@ class VarianceHorizon(_PerLag):
         self, rollout: Rollout, means: Tensor, next_means: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Advantages and the baseline that they are over, both (T, N)."""
+        ends = rollout.terminated, rollout.truncated
+        n_step = self.config.vd_n_step or None
         advantages = ops.variance_horizon(
-            rollout.rewards, means, next_means, rollout.terminated, rollout.truncated, weights
+            rollout.rewards, means, next_means, *ends, weights, n_step=n_step
         )
-        return advantages, means @ weights
+        predicted = means @ weights if weights.ndim == 1 else (means * weights).sum(-1)
+        return advantages, predicted
 
 
 class VarianceHorizonReturn(VarianceHorizon):

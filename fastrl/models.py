@@ -69,7 +69,7 @@ class ValueHead(nn.Module):
     def __init__(self, features: int, spec: HeadSpec) -> None:
         """Seeds the ensemble's weights with torch's initial seed."""
         super().__init__()
-        self.through_body = spec.through_body
+        self.num_through_body = spec.num_through_body
         self.weight = nn.Parameter(torch.zeros(spec.num_outputs, features))
         self.bias = nn.Parameter(torch.zeros(spec.num_outputs))
         if spec.num_members:
@@ -80,8 +80,13 @@ class ValueHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, features) to (N, K) float32."""
-        seen = features if self.through_body else features.detach()
-        return nn.functional.linear(seen, self.weight, self.bias).float()
+        split = self.num_through_body
+        parts = [
+            nn.functional.linear(seen, self.weight[part], self.bias[part])
+            for seen, part in ((features, slice(split)), (features.detach(), slice(split, None)))
+            if len(self.weight[part])
+        ]
+        return torch.cat(parts, dim=-1).float() if len(parts) > 1 else parts[0].float()
 
 
 class ChannelsLastImage(nn.Module):

@@ -20,16 +20,14 @@ from fastrl import advantages as plain
 from fastrl.config import TrainConfig, config_for
 from fastrl.discount import (
     NUM_MEMBERS,
-    bounded_log_variance,
     explained_gamma,
-    gaussian_nll,
     head_spec,
     make_estimator,
     steps_to_end,
     tilted,
 )
-from fastrl.estimators import Ema, Estimate, Gae, fetch
-from fastrl.horizon import LagStatistics, explained_weights, precision_weights
+from fastrl.estimators import Ema, Estimate, Gae, bounded_log_variance, fetch, gaussian_nll
+from fastrl.horizon import LagStatistics, VarianceHorizon, explained_weights, precision_weights
 from fastrl.models import make_policy
 from fastrl.ppo import Batch, ppo_loss
 from fastrl.rollout import Rollout
@@ -345,7 +343,8 @@ def test_gradients_go_where_they_are_meant_to(advantage: str) -> None:
     of_head = gradients(policy, estimator.loss(values, head, batch.head_targets[index]))
     through_value = config.vd_loss != "decoupled"
     assert any(name.startswith("critic") for name in of_head) == through_value
-    assert any(name.startswith("body") for name in of_head) == (spec.through_body or through_value)
+    through_body = spec.num_through_body > 0 or through_value
+    assert any(name.startswith("body") for name in of_head) == through_body
     assert not any(name.startswith("actor") for name in of_head)
     assert of_head["value_head.weight"].abs().max() > 0
 
@@ -689,6 +688,170 @@ def test_what_is_predicted_perfectly_counts_fully() -> None:
     estimate = estimated(config, rollout, rollout)
     assert fetch(estimate.metrics)["lag_weights"] == pytest.approx([1.0] * 6, abs=1e-6)
     assert estimate.advantages.abs().max() < 1e-6
+
+
+def state_variance(**changes: Any) -> TrainConfig:
+    return config_of("variance-horizon", vd_sigma="state", **changes)
+
+
+def test_variances_that_know_no_state_weigh_lags_as_running_means_do() -> None:
+    """log(sigma_k^2 / sigma_rk^2) of the running means, predicted everywhere."""
+    shared = config_of("variance-horizon")
+    before, rollout = (rollout_of(shared, seed, envs=32) for seed in (0, 1))
+    assert before.head is not None
+    # Predictions that are right but for a little noise, so that lags count.
+    targets, _ = plain.lag_targets(
+        before.rewards, torch.zeros_like(before.head), before.terminated, before.truncated
+    )
+    before = dataclasses.replace(before, head=targets + 0.3 * before.head)
+    theirs = make_estimator(shared, CPU)
+    assert isinstance(theirs, VarianceHorizon)
+    theirs.estimate(before)
+    ratio = (theirs.lags.squared_error.value() / theirs.lags.variance.value()).float()
+    raw = 9.0 * torch.atanh(ratio.log() / 9.0)
+
+    def with_variances(x: Rollout, variances: Tensor) -> Rollout:
+        assert x.head is not None
+        assert x.next_head is not None
+        more = variances.expand_as(x.head)
+        head, next_head = (torch.cat((y, more), dim=-1) for y in (x.head, x.next_head))
+        return dataclasses.replace(x, head=head, next_head=next_head)
+
+    ours = make_estimator(state_variance(), CPU)
+    ours.estimate(with_variances(before, torch.zeros(8)))
+    found = ours.estimate(with_variances(rollout, raw))
+    expected = theirs.estimate(rollout)
+    assert fetch(expected.metrics)["effective_horizon"] > 2.0
+    torch.testing.assert_close(found.advantages, expected.advantages, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.values, expected.values, rtol=1e-4, atol=1e-4)
+
+    unsure = with_variances(rollout, raw)
+    assert unsure.head is not None
+    unsure.head[3, 2, 8:] = 0.0  # explains nothing there
+    less = ours.estimate(unsure)
+    assert less.advantages[3, 2] == 0.0
+    others = torch.ones(40, 32, dtype=torch.bool)
+    others[3, 2] = False
+    assert not torch.equal(found.advantages[3, 2], less.advantages[3, 2])
+    torch.testing.assert_close(found.advantages[others], less.advantages[others])
+
+
+def test_variances_at_zero_leave_the_fixed_discount() -> None:
+    """The heads start there: nothing is explained, and the lags together weigh less than one."""
+    config = state_variance()
+    rollouts = [rollout_of(config, seed) for seed in range(2)]
+    for rollout in rollouts:
+        assert rollout.head is not None
+        rollout.head[..., 8:] = 0.0
+    assert rollouts[1].head is not None
+    assert rollouts[1].next_head is not None
+    expected = plain.variance_horizon(
+        rollouts[1].rewards,
+        rollouts[1].head[..., :8],
+        rollouts[1].next_head[..., :8],
+        rollouts[1].terminated,
+        rollouts[1].truncated,
+        config.gamma ** torch.arange(8),
+    )
+    torch.testing.assert_close(estimated(config, *rollouts).advantages, expected)
+
+
+def test_state_variances_learn_the_errors_of_their_states_and_leave_the_body_alone() -> None:
+    config = state_variance()
+    rollout = rollout_of(config, 0, envs=64)
+    assert rollout.head is not None
+    assert rollout.next_head is not None
+    calm = torch.arange(40).unsqueeze(-1).expand(40, 64) % 2 == 0
+    targets, known = plain.lag_targets(
+        rollout.rewards, torch.zeros(40, 64, 8), rollout.terminated, rollout.truncated
+    )
+    errors = torch.where(calm, 0.2, 0.8).unsqueeze(-1) * torch.randn(
+        40, 64, 8, generator=torch.Generator().manual_seed(5)
+    )
+    means = targets - errors
+    rollout = dataclasses.replace(rollout, head=torch.cat((means, torch.zeros(40, 64, 8)), dim=-1))
+    estimator = make_estimator(config, CPU)
+    assert isinstance(estimator, VarianceHorizon)
+    estimate = estimator.estimate(rollout)
+    assert estimate.head_targets is not None
+    raw = torch.zeros(2, 8, requires_grad=True)
+    optimizer = torch.optim.LBFGS([raw], max_iter=200)
+    kinds = calm.flatten().long()
+    index = estimate.head_targets.flatten()
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        head = torch.cat((means.flatten(0, 1), raw[kinds]), dim=-1)
+        value = estimator.loss(torch.zeros(len(index)), head, index)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    fitted = bounded_log_variance(raw.detach()).exp()
+    for kind in (0, 1):
+        mine = (kinds == kind).unsqueeze(-1) & known.flatten(0, 1)
+        squared = errors.flatten(0, 1).square().masked_fill(~mine, 0.0).sum(0) / mine.sum(0)
+        expected = squared / estimator.lags.variance.value().float()
+        torch.testing.assert_close(fitted[kind], expected, rtol=1e-2, atol=1e-4)
+
+    alone = make_estimator(config_of("variance-horizon"), CPU)
+    alone.estimate(dataclasses.replace(rollout, head=means))
+    heads = [means.flatten(0, 1).clone().requires_grad_() for _ in range(2)]
+    with_variances = torch.cat((heads[0], raw.detach()[kinds]), dim=-1)
+    estimator.loss(torch.zeros(len(index)), with_variances, index).backward()
+    alone.loss(torch.zeros(len(index)), heads[1], index).backward()
+    assert heads[0].grad is not None
+    assert heads[1].grad is not None
+    # The lags' shares in the loss differ: they follow the weights, which are the states' own here.
+    cosine = torch.nn.functional.cosine_similarity(heads[0].grad, heads[1].grad, dim=0)
+    torch.testing.assert_close(cosine, torch.ones(8), rtol=0, atol=1e-4)
+
+
+def test_only_means_train_the_body() -> None:
+    policy = make_policy(state_variance(policy="mlp"), (4,), 2)
+    assert policy.value_head is not None
+    features = torch.randn(5, 128, requires_grad=True)
+    [slope] = torch.autograd.grad(policy.value_head(features)[:, 8:].sum(), features)
+    assert not slope.any()
+    policy.value_head.weight.data.fill_(0.1)
+    [slope] = torch.autograd.grad(policy.value_head(features)[:, :8].sum(), features)
+    assert slope.abs().min() > 0.0
+
+
+@pytest.mark.parametrize("advantage", ["variance-horizon", "variance-horizon-return"])
+def test_n_steps_are_sampled_and_the_rest_predicted(advantage: str) -> None:
+    config = config_of(advantage, vd_n_step=3, vd_warmup=20)
+    rollout = rollout_of(config, 0)
+    assert rollout.head is not None
+    assert rollout.next_head is not None
+    weights = config.gamma ** torch.arange(8)
+    blocks = rollout.head, rollout.next_head
+    if advantage == "variance-horizon":
+        ends = rollout.terminated, rollout.truncated
+        expected = plain.variance_horizon(rollout.rewards, *blocks, *ends, weights, n_step=3)
+    else:
+        ends = rollout.terminated, rollout.truncated
+        returns = plain.variance_horizon_return(
+            rollout.rewards, blocks[1], *ends, weights, n_step=3
+        )
+        expected = returns - rollout.values
+    torch.testing.assert_close(
+        estimated(config, rollout).advantages, expected, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("advantage", "changes", "said"),
+    [
+        ("variance-horizon-lite", {"vd_sigma": "state"}, "vd_sigma must be lag"),
+        ("variance-gamma", {"vd_n_step": 2}, "vd_n_step must be 0"),
+        ("variance-horizon", {"vd_n_step": -1}, "vd_n_step must be an integer >= 0"),
+        ("variance-horizon", {"vd_sigma": "both"}, "vd_sigma must be one of lag, state"),
+    ],
+)
+def test_options_of_lags_belong_to_lags(advantage: str, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config_of(advantage, **changes)
 
 
 # Logs.

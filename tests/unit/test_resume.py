@@ -171,7 +171,7 @@ LEARNED: list[dict[str, Any]] = [
     {"advantage": "variance-gamma", "control": "shuffled", "vd_skill_gate": True},
     {"advantage": "variance-lambda", "control": "yoked"},
     {"advantage": "variance-lambda-ensemble", "autoreset_mode": "NextStep"},
-    {"advantage": "variance-horizon"},
+    {"advantage": "variance-horizon", "vd_sigma": "state", "vd_n_step": 3},
     {"advantage": "variance-horizon-lite"},
     {"advantage": "stream-lag"},
     {"advantage": "stream-time", "reward_scaling": "return_std"},
