@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from fastrl.config import TrainConfig
-from fastrl.models import ActorCritic
+from fastrl.models import ActorCritic, ChannelsLastImage
 from fastrl.ranks import ALONE, Ranks
 
 
 def prepare(
     policy: ActorCritic, config: TrainConfig, device: torch.device, obs_shape: tuple[int, ...]
 ) -> list[str]:
-    """Sets up a policy on its device.
+    """Sets up a policy on its device; convolutions run channels-last.
 
     Args:
         policy: Changed in place; its weights stay what they are.
@@ -28,8 +28,8 @@ def prepare(
         What was left out, and why.
     """
     policy.bf16 = config.precision == "bf16"
-    first = next((x for x in policy.modules() if isinstance(x, nn.Conv2d)), None)
-    if device.type == "cuda" and first is not None and first.in_channels == obs_shape[0]:
+    kinds = {type(module) for module in policy.modules()}
+    if nn.Conv2d in kinds and ChannelsLastImage not in kinds:
         policy.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         policy.channels_last = True
     if not config.compile:

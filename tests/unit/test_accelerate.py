@@ -57,6 +57,28 @@ def on(device: torch.device, batch: Batch) -> Batch:
     return Batch(obs=Observations(frames=batch.obs.frames.to(device), rows=rows), **columns)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("nature_cnn", (4, 84, 84), True),
+        ("impala_resnet", (4, 84, 84), True),
+        ("minatar_cnn", (10, 10, 10), False),  # its frames are channels-last to begin with
+        ("mlp", (128,), False),
+    ],
+)
+def test_frames_are_laid_out_as_convolutions_like_them(
+    name: str, shape: tuple[int, ...], expected: bool
+) -> None:
+    torch.manual_seed(0)
+    policy = make_policy(name, shape, 3)
+    obs = torch.randint(0, 256, (6, *shape), dtype=torch.uint8)
+    before = policy(obs)
+    assert prepare(policy, CONFIG, CPU, shape) == []
+    assert policy.channels_last == expected
+    for ours, theirs in zip(policy(obs), before, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def updated(
     config: TrainConfig,
     batches: list[Batch],
