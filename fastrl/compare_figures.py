@@ -526,6 +526,8 @@ def _intervals(
     signed: bool = False,
 ) -> Panel:
     """A dot and a whisker per group, its name and numbers above them."""
+    from matplotlib.ticker import MaxNLocator
+
     sign = "+" if signed else ""
 
     def words(found: Estimate) -> str:
@@ -546,6 +548,7 @@ def _intervals(
         if span is not None:
             axis.set_xlim(*span)
         axis.set_ylim(len(rows) - 0.6, -0.75)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set_yticks([])
         axis.spines["left"].set_visible(False)
         axis.grid(visible=True, axis="x")
