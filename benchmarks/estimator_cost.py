@@ -29,6 +29,8 @@ CONTENDERS = (
     "variance-horizon",
     "variance-horizon-return",
     "variance-horizon-lite",
+    "explained-lambda",
+    "meta-gradient",
     ANOTHER_SEED,
 )
 LEFT_OUT = 2
