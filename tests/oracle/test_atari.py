@@ -340,6 +340,15 @@ def meeting_program(seed: int) -> bytes:
         if source.random() < 0.4:
             asked = [x for pin in range(8) for x in (0xA5, pin, 0x85, 0x80 + (8 * i + pin) % 112)]
             events.append(lambda asked=asked: code.extend(asked))
+        if source.random() < 0.4:  # Seen for a part of a line: before, among or behind the others.
+            shape = source.choice(shapes)
+
+            def glimpse(shape: tuple[int, ...] = shape, wait: int = source.randrange(32)) -> None:
+                code.extend((0x85, WSYNC, *(0xEA,) * wait))
+                store(0xFF, *shape)
+                store(0, *shape)
+
+            events.append(glimpse)
         source.shuffle(events)
         count = 40
         for event in events:
