@@ -38,6 +38,7 @@ TRAINER = {
     "ranks",
     "reference",
     "rewards",
+    "rivals",
     "rollout",
 }
 COMMANDS = {

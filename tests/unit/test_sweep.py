@@ -656,8 +656,8 @@ SWEEPS = Path(__file__).parents[2] / "benchmarks" / "sweeps"
 @pytest.mark.parametrize(
     ("name", "runs", "steps"),
     [
-        ("learned_discount_minatar", 2500, 12_500_000_000),
-        ("learned_discount_minatar_small", 375, 150_000_000),
+        ("learned_discount_minatar", 2700, 13_500_000_000),
+        ("learned_discount_minatar_small", 405, 162_000_000),
         ("fixed_discount_minatar_small", 120, 48_000_000),
         ("fixed_discount_minatar", 300, 1_500_000_000),
         ("learned_discount_atari", 800, 8_000_000_000),
