@@ -33,7 +33,7 @@ PANEL = (4.7, 3.1)
 """Inches: at 72 dots per inch as wide as a phone's screen."""
 LABEL = 0.19
 """Inches between the labels of two curves."""
-MAX_ROW_NAME = 30
+MAX_ROW_NAME = 24
 """Characters of a name in an interval plot."""
 ROW = 0.52
 """Inches of a row of an interval plot."""
@@ -184,7 +184,10 @@ def _compose(figure: Figure, look: Sequence[Mark]) -> Any:
     rows = math.ceil(len(figure.panels) / columns)
     height = max(panel.height for panel in figure.panels)
     numbered = any(mark.key != mark.name for mark in look)
-    legend_rows = math.ceil(len(look) / (2 * columns)) if numbered else 0
+    longest = max((len(f"{mark.key} {mark.name}") for mark in look), default=0)
+    entry = 0.75 + 0.075 * longest  # inches: a line, the gaps and the letters
+    legend_columns = max(1, min(2 * columns, int(PANEL[0] * columns / entry)))
+    legend_rows = math.ceil(len(look) / legend_columns) if numbered else 0
     size = PANEL[0] * columns, height * rows + 0.25 * legend_rows + 0.1
     canvas: Any = Canvas(figsize=size, layout="constrained")
     canvas.get_layout_engine().set(w_pad=0.15, h_pad=0.08)
@@ -202,7 +205,7 @@ def _compose(figure: Figure, look: Sequence[Mark]) -> Any:
         canvas.legend(
             handles=handles,
             loc="outside lower center",
-            ncols=2 * columns,
+            ncols=legend_columns,
             frameon=False,
             fontsize=9.5,
             handlelength=2.4,
