@@ -1,6 +1,7 @@
 """What an advantage estimator is: how a rollout becomes advantages and targets to learn from.
 
-`Gae` is PPO's. `fastrl.discount` and `fastrl.horizon` have those that learn how far to look ahead.
+`Gae` is PPO's. `fastrl.discount` and `fastrl.horizon` have those that learn how far to look ahead,
+`fastrl.rivals` those that adapt one gamma and lambda.
 
 Shapes: T rollout steps, N environments, K outputs of the value head, M steps of a minibatch.
 """
@@ -237,6 +238,16 @@ def gae_of(
 def fixed_gae(rollout: Rollout, config: TrainConfig) -> Tensor:
     """(T, N) PPO's advantages."""
     return gae_of(rollout, rollout.values, rollout.next_values, config.gamma, config.gae_lambda)
+
+
+def one_gamma_metrics(gamma: Tensor, gae_lambda: float | Tensor) -> dict[str, Tensor]:
+    """What there is to log of a gamma, 0-d, and a lambda that are the same for all states."""
+    kept = gamma * gae_lambda
+    return {
+        "gamma_mean": gamma,
+        "horizon_mean": 1.0 / (1.0 - gamma),
+        "contraction": (gamma - kept) / (1.0 - kept),
+    }
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from fastrl.estimators import (
     gaussian_nll,
     heads_of,
     masked_variance,
+    one_gamma_metrics,
 )
 from fastrl.rollout import Rollout
 
@@ -293,12 +294,9 @@ class VarianceHorizonLite(_PerLag):
         targets = self.observe(rollout, means, explained)
         horizon = self._horizon()
         self.gamma.update((1.0 - 1.0 / horizon).clamp(config.gamma_low, config.gamma_high))
-        kept = gamma * config.gae_lambda
-        metrics = self.lags.metrics() | {
+        metrics = self.lags.metrics() | one_gamma_metrics(gamma, config.gae_lambda)
+        metrics |= {
             "effective_horizon": horizon,
-            "gamma_mean": gamma,
-            "horizon_mean": 1.0 / (1.0 - gamma),
-            "contraction": (gamma - kept) / (1.0 - kept),
             "advantage_var": masked_variance(advantages, rollout.valid),
         }
         return Estimate(

@@ -81,12 +81,12 @@ class ValueHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, features) to (N, K) float32."""
         split = self.num_through_body
-        parts = [
-            nn.functional.linear(seen, self.weight[part], self.bias[part])
-            for seen, part in ((features, slice(split)), (features.detach(), slice(split, None)))
-            if len(self.weight[part])
-        ]
-        return torch.cat(parts, dim=-1).float() if len(parts) > 1 else parts[0].float()
+        if split in (0, len(self.bias)):
+            seen = features if split else features.detach()
+            return nn.functional.linear(seen, self.weight, self.bias).float()
+        through = nn.functional.linear(features, self.weight[:split], self.bias[:split])
+        apart = nn.functional.linear(features.detach(), self.weight[split:], self.bias[split:])
+        return torch.cat((through, apart), dim=-1).float()
 
 
 class ChannelsLastImage(nn.Module):

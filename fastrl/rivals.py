@@ -24,6 +24,7 @@ from fastrl.estimators import (
     flat_steps,
     gae_of,
     masked_variance,
+    one_gamma_metrics,
 )
 from fastrl.ppo import Batch, ppo_loss
 from fastrl.rollout import Rollout
@@ -68,7 +69,8 @@ class ExplainedLambda(Gae):
         self.explained.update((1.0 - share).clamp(0.0, 1.0))
         self.warmup.updates += 1
         skill = {"skill": self.explained.value()}
-        return _judged(rollout, advantages, torch.as_tensor(config.gamma), gae_lambda, skill)
+        gamma = torch.full_like(gae_lambda, config.gamma)  # On the device, as `fetch` needs it.
+        return _judged(rollout, advantages, gamma, gae_lambda, skill)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Estimator`."""
@@ -234,12 +236,9 @@ def _judged(
     metrics: dict[str, Tensor],
 ) -> Estimate:
     """The estimate of one gamma and one lambda, each 0-d, and what there is to log of them."""
-    kept = gamma * gae_lambda
-    metrics = metrics | {
-        "gamma_mean": gamma,
-        "horizon_mean": 1.0 / (1.0 - gamma),
+    metrics = metrics | one_gamma_metrics(gamma, gae_lambda)
+    metrics |= {
         "lambda_mean": gae_lambda,
-        "contraction": (gamma - kept) / (1.0 - kept),
         "advantage_var": masked_variance(advantages, rollout.valid),
     }
     returns = advantages + rollout.values

@@ -63,17 +63,17 @@ def rollout_of(seed: int, steps: int = 30, envs: int = 64, **changes: Tensor) ->
     return Rollout(**(columns | changes))
 
 
+def scanned(rollout: Rollout) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What `gae` reads of a rollout."""
+    ends = rollout.terminated, rollout.truncated
+    return rollout.rewards, rollout.values, rollout.next_values, *ends
+
+
 def test_slopes_of_gae_are_those_of_automatic_differentiation() -> None:
     rollout = rollout_of(0)
     gamma, gae_lambda = (torch.tensor(x, requires_grad=True) for x in (0.97, 0.8))
     rates = [x.expand_as(rollout.rewards) for x in (gamma, gae_lambda)]
-    inputs = (
-        rollout.rewards,
-        rollout.values,
-        rollout.next_values,
-        rollout.terminated,
-        rollout.truncated,
-    )
+    inputs = scanned(rollout)
     advantages = plain.gae(*inputs, gamma=rates[0], gae_lambda=rates[1])
     found = gae_slopes(rollout, advantages.detach(), 0.97, 0.8)
     for t, n in ((0, 0), (11, 3), (29, 5)):
@@ -100,13 +100,7 @@ def test_the_meta_gradient_is_the_effect_of_a_small_step() -> None:
     assert rollout.valid.flatten()[judging].all()
     estimator.generator.set_state(generator)
 
-    inputs = (
-        rollout.rewards,
-        rollout.values,
-        rollout.next_values,
-        rollout.terminated,
-        rollout.truncated,
-    )
+    inputs = scanned(rollout)
     doubles = [x.double() if x.is_floating_point() else x for x in inputs]
 
     def normalised(x: Tensor) -> Tensor:
@@ -229,11 +223,7 @@ def test_the_advantages_are_gaes_of_the_lambda_that_is_logged() -> None:
     estimate = [estimator.estimate(rollout) for rollout in rollouts][-1]
     last = rollouts[-1]
     expected = plain.gae(
-        last.rewards,
-        last.values,
-        last.next_values,
-        last.terminated,
-        last.truncated,
+        *scanned(last),
         gamma=config.gamma,
         gae_lambda=float(estimate.metrics["lambda_mean"]),
     )
