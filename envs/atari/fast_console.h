@@ -89,6 +89,7 @@ struct FastConsole : Console {
     bool undrawn = false;        ///< Its pixels are not made yet.
     std::uint16_t unsought = 0;  ///< Latches that it may set and that nobody has looked for.
     std::uint32_t num_accesses = 0;
+    std::uint32_t cleared = 0;  ///< Of them, up to the last CXCLR.
     std::array<TiaAccess, kMaxAccesses> accesses{};
 
     [[nodiscard]] std::span<const TiaAccess> log() const noexcept {
@@ -154,15 +155,15 @@ struct FastConsole : Console {
     picture.unsought = static_cast<std::uint16_t>(picture.unsought & ~latches);
     if ((unsought & ~tia.collisions) == 0) return;
     Beam<false> lookout(picture.start, nullptr);
-    look_again(lookout, picture.start, picture.log(), unsought);
+    look_again(lookout, picture.start, picture.log(), picture.cleared, unsought);
   }
 
   /// Plays a log from its start and sets the latches that are set in it.
   template <bool kPixels>
   void look_again(Beam<kPixels>& beam, Tia copy, std::span<const TiaAccess> log,
-                  std::uint16_t latches) noexcept {
+                  std::size_t cleared, std::uint16_t latches) noexcept {
     copy.collisions = tia.collisions;
-    follow(beam, copy, log, latches);
+    follow(beam, copy, log, cleared, latches);
     tia.collisions = static_cast<std::uint16_t>(tia.collisions | (copy.collisions & latches));
   }
 
@@ -188,31 +189,25 @@ struct FastConsole : Console {
 
   void replay(Run& run) noexcept {
     const auto log = run.log().subspan(run.num_replayed);
+    const std::size_t cleared = std::max(run.cleared, run.num_replayed) - run.num_replayed;
     run.num_replayed = run.num_accesses;
     if (run.seen) {
-      follow(run.painter, tia, log, run.sought);
+      follow(run.painter, tia, log, cleared, run.sought);
     } else {
-      follow(run.lookout, tia, log, run.sought);
+      follow(run.lookout, tia, log, cleared, run.sought);
     }
   }
 
-  static std::size_t end_of_last_clear(std::span<const TiaAccess> log) noexcept {
-    std::size_t end = log.size();
-    while (end > 0 && log[end - 1].reg() != Tia::CXCLR) --end;
-    return end;
-  }
-
-  /// Plays a log and looks for meetings that set `latches`: after the last CXCLR.
+  /// Plays a log, whose last CXCLR ends at `cleared`, and looks for meetings that set `latches`.
   template <bool kPixels>
   static void follow(Beam<kPixels>& beam, Tia& tia, std::span<const TiaAccess> log,
-                     std::uint16_t latches) noexcept {
-    const std::size_t cleared = latches == 0 ? 0 : end_of_last_clear(log);
-    if (cleared > 0) {
+                     std::size_t cleared, std::uint16_t latches) noexcept {
+    if (latches != 0 && cleared > 0) {
       beam.look_for(0);
       beam.play(tia, log.first(cleared));
     }
     beam.look_for(latches);
-    beam.play(tia, log.subspan(cleared));
+    beam.play(tia, latches != 0 ? log.subspan(cleared) : log);
   }
 
   /// Tia::write for every access of a log.
@@ -232,7 +227,7 @@ struct FastConsole : Console {
   void keep_picture(const Run& run) noexcept {
     const auto log = run.log();
     Picture& picture = pictures_[current];
-    if (end_of_last_clear(log) > 0) {
+    if (run.cleared > 0) {
       for (Picture& before : pictures_) before.unsought = 0;
       never_clears_ = false;
     } else {
@@ -247,13 +242,14 @@ struct FastConsole : Console {
       tia.collisions = static_cast<std::uint16_t>(tia.collisions | copy.collisions);
     } else if (log.size() > Picture::kMaxAccesses) {
       Beam<true> painter(run.start, frames[current].data());
-      look_again(painter, run.start, log, unsought);
+      look_again(painter, run.start, log, run.cleared, unsought);
     } else {
       picture.undrawn = !run.seen;
       picture.unsought = unsought;
       if (run.seen && unsought == 0) return;
       picture.start = run.start;
-      picture.num_accesses = static_cast<std::uint32_t>(log.size());
+      picture.num_accesses = run.num_accesses;
+      picture.cleared = run.cleared;
       std::ranges::copy(log, picture.accesses.begin());
       return;
     }
@@ -267,7 +263,7 @@ struct FastConsole : Console {
     if (!picture.undrawn) return;
     Tia copy = picture.start;
     Beam<true> painter(copy, frames[frame].data());
-    follow(painter, copy, picture.log(), 0);
+    follow(painter, copy, picture.log(), 0, 0);
     picture.undrawn = false;
   }
 

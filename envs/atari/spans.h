@@ -266,7 +266,7 @@ class SpanPainter {
   void changed(Tia::Things things) noexcept { stale_ |= things & kMinded; }
 
   /// Whether it would neither paint nor find anything as things are.
-  [[nodiscard]] bool idle(const Tia& tia, Tia::Things on) const noexcept {
+  FASTRL_INLINE [[nodiscard]] bool idle(const Tia& tia, Tia::Things on) const noexcept {
     if constexpr (kPixels) return false;
     return latches_ == 0 || (tia.vblank & 2) != 0 || open_latches(tia, on) == 0;
   }

@@ -81,7 +81,7 @@ struct Threaded {
   std::uint32_t mapped = ~0U;           ///< The banks that these are for.
   std::array<Instruction, 4> in_ram{};  ///< An instruction read from memory, and what follows.
   std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read,
-  std::array<Instruction, 128> ram_code{};     ///< and what they are.
+  std::array<Instruction, 128> ram_code;       ///< and what they are.
   Host* host = nullptr;
   const Rom* rom = nullptr;
 
@@ -104,6 +104,7 @@ struct Threaded {
   std::uint32_t cycle = 0;  ///< As `cpu`.
 
   std::uint32_t num_accesses = 0;
+  std::uint32_t cleared = 0;                     ///< Of them, up to the last CXCLR.
   std::array<TiaAccess, kMaxAccesses> accesses;  // Not initialised: only num_accesses of them are.
 
 #ifndef FASTRL_TAIL_CALLS
@@ -440,6 +441,7 @@ struct Threaded {
 
   void record(std::uint32_t now, int reg, std::uint8_t value) noexcept {
     accesses[num_accesses++] = TiaAccess::make(now, reg, value);
+    if (reg == Tia::CXCLR) cleared = num_accesses;
   }
 
   /// An access that changes nothing made the picture up to its clock all the same. That can be told

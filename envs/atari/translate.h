@@ -98,6 +98,7 @@ class Translator {
     static constexpr Mem last_cycle{kState, offsetof(Processor, last_cycle)};
     static constexpr Mem line_phase{kState, offsetof(Processor, line_phase)};
     static constexpr Mem num_accesses{kState, offsetof(Processor, num_accesses)};
+    static constexpr Mem cleared{kState, offsetof(Processor, cleared)};
     static constexpr Mem nz{kState, offsetof(Processor, nz)};
     static constexpr Mem overflow{kState, offsetof(Processor, overflow)};
     static constexpr Mem page{kState, offsetof(Processor, page)};
@@ -1016,6 +1017,9 @@ class Translator {
   void record(int reg, Reg value) {
     asm_.lea(kFree, {kFree, access_bits(reg, 0), value});
     append_access();
+    if (reg != Tia::CXCLR) return;
+    asm_.load32(kFree2, Field::num_accesses);
+    asm_.store32(Field::cleared, kFree2);
   }
   void append_access() {
     asm_.load32(kFree2, Field::num_accesses);
