@@ -38,6 +38,13 @@ using Changes = std::array<bool, 300>;
 
 #ifdef __x86_64__
 #define FASTRL_VBMI [[gnu::target("avx512vbmi,avx512bw")]]
+#define FASTRL_WORDS [[gnu::target("avx512bw")]]
+
+/// Tests turn it off to see what other processors do.
+inline bool resizes_wide = [] {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bw") != 0;
+}();
 #endif
 
 /// Palette indices to greys, a row at a time.
@@ -65,7 +72,12 @@ class GreyRow {
       __mmask64 changed = 0;
       for (const std::size_t x : {std::size_t{0}, std::size_t{64}, kScreenWidth - 64}) {
         const std::size_t at = (y * kScreenWidth) + x;
-        const __m512i pixels = _mm512_max_epu8(table(screen.data() + at), table(older + at));
+        const __m512i newest = _mm512_loadu_si512(screen.data() + at);
+        const __m512i other = _mm512_loadu_si512(older + at);
+        __m512i pixels = table(newest);
+        if (_mm512_cmpneq_epi8_mask(newest, other) != 0) {
+          pixels = _mm512_max_epu8(pixels, table(other));
+        }
         changed |= _mm512_cmpneq_epi8_mask(pixels, _mm512_loadu_si512(out + at));
         _mm512_storeu_si512(out + at, pixels);
       }
@@ -88,8 +100,7 @@ class GreyRow {
           third(_mm512_loadu_si512(greys + 128)),
           fourth(_mm512_loadu_si512(greys + 192)) {}
 
-    FASTRL_VBMI __m512i operator()(const std::uint8_t* in) const noexcept {
-      const __m512i pixels = _mm512_loadu_si512(in);
+    FASTRL_VBMI __m512i operator()(__m512i pixels) const noexcept {
       const __m512i low = _mm512_permutex2var_epi8(first, pixels, second);
       const __m512i high = _mm512_permutex2var_epi8(third, pixels, fourth);
       return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(pixels), high);
@@ -405,8 +416,22 @@ class Resize {
     std::size_t start;                                            ///< In the destination.
   };
 
+  /// The same for twice as many, for processors that pick 32 words out of 64 at once.
+  struct WideChunk {
+    static constexpr std::size_t kSize = 16;
+    static constexpr std::size_t kRegister = 32;  ///< Words.
+
+    using Words = std::array<std::uint16_t, kRegister>;
+    std::array<Words, kReach / 2> neighbours;  ///< Two of each pixel, in two registers of the line,
+    std::array<Words, kReach / 2> shares;
+    std::size_t window;  ///< which start here.
+    std::size_t start;   ///< In the destination.
+  };
+
   /// 16-bit sums of a line of the source, with room for neighbours that count nothing.
-  [[nodiscard]] std::size_t line_size() const noexcept { return (columns_.src + kReach + 7) & ~7U; }
+  [[nodiscard]] std::size_t line_size() const noexcept {
+    return (columns_.src + WideChunk::kRegister + 7) & ~7U;
+  }
 
   void find_shares() {
     const std::size_t down = rows_.src / std::gcd(rows_.src, rows_.dst);
@@ -428,11 +453,39 @@ class Resize {
         for (std::size_t t = 0; t < taps.size(); ++t) chunk.shares[i][t] = share(taps[t], across);
       }
     }
+    find_wide_chunks();
     inverse_area_ = 1.0F / static_cast<float>(down * across);
     // An operation is off by 2^-24 of its result, which is 255 at most. Each value went through
     // fewer of them than this: two weights, two products and the sums; here a factor and a product.
     const std::size_t operations = rows_.most_taps() + columns_.most_taps() + 4;
     doubtful_ = 0.5F - (255.0F * static_cast<float>(operations) * 0x1p-23F);
+  }
+
+  void find_wide_chunks() {
+    if (columns_.dst < WideChunk::kSize || columns_.src % WideChunk::kRegister != 0) return;
+    const auto first = [this](std::size_t x) { return columns_.taps_of(x).front().source; };
+    const std::size_t across = columns_.src / std::gcd(columns_.src, columns_.dst);
+    for (std::size_t x = 0; x < columns_.dst; x += WideChunk::kSize) {
+      WideChunk& chunk = wide_chunks_.emplace_back();
+      chunk.start = std::min(x, columns_.dst - WideChunk::kSize);
+      chunk.window = first(chunk.start) / WideChunk::kRegister * WideChunk::kRegister;
+      const std::size_t end = first(chunk.start + WideChunk::kSize - 1) + kReach;
+      if (end > chunk.window + (2 * WideChunk::kRegister)) {
+        wide_chunks_.clear();
+        return;
+      }
+      for (std::size_t i = 0; i < WideChunk::kSize; ++i) {
+        const auto taps = columns_.taps_of(chunk.start + i);
+        for (std::size_t t = 0; t < kReach; ++t) {
+          const std::size_t at = (2 * i) + (t % 2);
+          const float weight = t < taps.size() ? taps[t].weight : 0.0F;
+          chunk.neighbours[t / 2][at] =
+              static_cast<std::uint16_t>(taps.front().source + t - chunk.window);
+          chunk.shares[t / 2][at] =
+              static_cast<std::uint16_t>(std::lrint(weight * static_cast<float>(across)));
+        }
+      }
+    }
   }
 
 #ifdef __x86_64__
@@ -444,6 +497,7 @@ class Resize {
     for (std::size_t i = 0; i < 2 * line_size() / 8; ++i) {
       _mm_storeu_si128(scratch + i, _mm_setzero_si128());
     }
+    const bool wide = resizes_wide && !wide_chunks_.empty();
     bool can_repeat = false;
     const auto changed = [&](const Tap& tap) { return (*changes)[tap.source]; };
     for (std::size_t y = 0; y < rows_.dst; ++y, dst += columns_.dst) {
@@ -452,24 +506,74 @@ class Resize {
         can_repeat = false;
         continue;
       }
-      const bool same = add_rows(src, y, line, last);
+      const bool same = wide ? add_rows_wide(src, y, line, last) : add_rows(src, y, line, last);
       if (same && can_repeat) {
         std::copy_n(dst - columns_.dst, columns_.dst, dst);
         continue;
       }
       can_repeat = true;
-      for (const Chunk& chunk : chunks_) {
-        const unsigned doubts = add_columns(chunk, line, dst + chunk.start);
-        if (doubts == 0) continue;
+      const auto settle = [&](std::size_t start, unsigned doubts) {
+        if (doubts == 0) return;
         can_repeat = false;
-        for (std::size_t i = 0; i < kChunk; ++i) {
-          const std::size_t x = chunk.start + i;
-          if (((doubts >> (2 * i)) & 1U) != 0) dst[x] = area(src, y, x);
+        for (; doubts != 0; doubts &= doubts - 1) {
+          const std::size_t x = start + static_cast<std::size_t>(std::countr_zero(doubts));
+          dst[x] = area(src, y, x);
+        }
+      };
+      if (wide) {
+        for (const WideChunk& chunk : wide_chunks_) {
+          settle(chunk.start, add_columns_wide(chunk, line, dst + chunk.start));
+        }
+      } else {
+        for (const Chunk& chunk : chunks_) {
+          settle(chunk.start, add_columns(chunk, line, dst + chunk.start));
         }
       }
       std::swap(line, last);
     }
   }
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"  // gcc 12 says it of its own intrinsics.
+  /// As add_rows.
+  FASTRL_WORDS bool add_rows_wide(const std::uint8_t* src, std::size_t y, std::int16_t* line,
+                                  const std::int16_t* last) const noexcept {
+    const auto taps = rows_.taps_of(y);
+    const std::int16_t* shares = row_shares_.data() + rows_.first[y];
+    __mmask32 differ = 0;
+    for (std::size_t x = 0; x < columns_.src; x += WideChunk::kRegister) {
+      __m512i sum = _mm512_setzero_si512();
+      for (std::size_t t = 0; t < taps.size(); ++t) {
+        const auto* pixels =
+            reinterpret_cast<const __m256i*>(src + (taps[t].source * columns_.src) + x);
+        const __m512i words = _mm512_cvtepu8_epi16(_mm256_loadu_si256(pixels));
+        sum = _mm512_add_epi16(sum, _mm512_mullo_epi16(words, _mm512_set1_epi16(shares[t])));
+      }
+      differ |= _mm512_cmpneq_epi16_mask(sum, _mm512_loadu_si512(last + x));
+      _mm512_storeu_si512(line + x, sum);
+    }
+    return differ == 0;
+  }
+
+  /// As add_columns.
+  FASTRL_WORDS unsigned add_columns_wide(const WideChunk& chunk, const std::int16_t* line,
+                                         std::uint8_t* dst) const noexcept {
+    const __m512i low = _mm512_loadu_si512(line + chunk.window);
+    const __m512i high = _mm512_loadu_si512(line + chunk.window + WideChunk::kRegister);
+    __m512i sum = _mm512_setzero_si512();
+    for (std::size_t k = 0; k < chunk.shares.size(); ++k) {
+      const __m512i which = _mm512_loadu_si512(chunk.neighbours[k].data());
+      const __m512i two = _mm512_permutex2var_epi16(low, which, high);
+      sum =
+          _mm512_add_epi32(sum, _mm512_madd_epi16(two, _mm512_loadu_si512(chunk.shares[k].data())));
+    }
+    const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(inverse_area_));
+    const __m512i rounded = _mm512_cvtps_epi32(value);
+    const __m512 error = _mm512_sub_ps(value, _mm512_cvtepi32_ps(rounded));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(dst), _mm512_cvtepi32_epi8(rounded));
+    return _mm512_cmp_ps_mask(_mm512_abs_ps(error), _mm512_set1_ps(doubtful_), _CMP_GE_OQ);
+  }
+#pragma GCC diagnostic pop
 
   /// Adds up the source rows of row y, in `line`. Returns whether it is the same as `last`.
   bool add_rows(const std::uint8_t* src, std::size_t y, std::int16_t* line,
@@ -511,7 +615,7 @@ class Resize {
     return _mm_movemask_epi8(_mm_cmpeq_epi8(differ, zero)) == 0xFFFF;
   }
 
-  /// Adds up the columns of a chunk. Returns two bits a pixel: whether its rounding is in doubt.
+  /// Adds up the columns of a chunk. Returns a bit a pixel: whether its rounding is in doubt.
   unsigned add_columns(const Chunk& chunk, const std::int16_t* line,
                        std::uint8_t* dst) const noexcept {
     const auto two = [&](std::size_t i) {
@@ -539,8 +643,9 @@ class Resize {
     const __m128i rounded_right = _mm_cvtps_epi32(right);
     const __m128i words = _mm_packs_epi32(rounded_left, rounded_right);
     _mm_storel_epi64(reinterpret_cast<__m128i*>(dst), _mm_packus_epi16(words, words));
-    return static_cast<unsigned>(_mm_movemask_epi8(
-        _mm_packs_epi32(in_doubt(left, rounded_left), in_doubt(right, rounded_right))));
+    const __m128i doubts =
+        _mm_packs_epi32(in_doubt(left, rounded_left), in_doubt(right, rounded_right));
+    return static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(doubts, _mm_setzero_si128())));
   }
 
   static __m128i load(const void* from) noexcept {
@@ -554,6 +659,7 @@ class Resize {
   Method method_ = Method::kCopy;
   std::vector<std::int16_t> row_shares_;  ///< Of rows_.taps.
   std::vector<Chunk> chunks_;             ///< None if there is no fast way.
+  std::vector<WideChunk> wide_chunks_;    ///< None if there is no wide way.
   float inverse_area_ = 0.0F;
   float doubtful_ = 0.0F;  ///< So far from an integer, or farther.
 };

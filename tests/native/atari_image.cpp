@@ -86,6 +86,18 @@ Bytes resized(const Bytes& image, int height, int width, bool plain) {
   return out;
 }
 
+/// Whether resizing takes what this processor can do. Returns whether it can.
+bool resize_wide(bool wide) {
+#ifdef __x86_64__
+  const bool can = __builtin_cpu_supports("avx512bw") != 0;
+  resizes_wide = wide && can;
+  return can;
+#else
+  static_cast<void>(wide);
+  return false;
+#endif
+}
+
 }  // namespace
 
 PYBIND11_MODULE(atari_image, module) {
@@ -95,5 +107,6 @@ PYBIND11_MODULE(atari_image, module) {
              py::arg("out").noconvert(), py::arg("plain"));
   module.def("resized", resized, py::arg("image"), py::arg("height"), py::arg("width"),
              py::arg("plain"));
+  module.def("resize_wide", resize_wide, py::arg("wide"));
   module.def("updated", updated, py::arg("image"), py::arg("last"), py::arg("changes"));
 }

@@ -6,8 +6,10 @@ of them, byte for byte.
 """
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import native_module
 import numpy as np
@@ -140,14 +142,29 @@ def images(shape: tuple[int, ...]) -> list[Image]:
     for axis in (0, 1):
         lines = source.integers(0, 256, [n if i == axis else 1 for i, n in enumerate(shape)])
         pictures.append(np.broadcast_to(lines, shape))
+    steps = np.zeros(shape, int)  # Every third row is the one above, but for one pixel.
+    for y in range(0, shape[0], 3):
+        steps[y, source.integers(0, shape[1])] = source.integers(1, 256)
+    pictures.append(np.cumsum(steps, axis=0) % 256)
     return [picture.astype(np.uint8) for picture in pictures]
 
 
-@pytest.mark.parametrize("height", [*range(200, 251), 63, 100])
-def test_the_fast_resize_is_the_plain_one(height: int) -> None:
+@pytest.fixture(params=[True, False], ids=["wide", "narrow"])
+def resizing(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The native module, which takes 512 bits at a time or 128."""
     native = native_module.build("atari_image", "atari")
+    if not native.resize_wide(request.param) and request.param:
+        pytest.skip("this processor has no AVX-512 BW")
+    yield native
+    native.resize_wide(True)
+
+
+@pytest.mark.parametrize("height", [*range(200, 251), 63, 100])
+def test_the_fast_resize_is_the_plain_one(resizing: Any, height: int) -> None:
+    native = resizing
     sizes = [(84, 84), (83, 84), (64, 64), (96, 96), (1, 1), (2, 159), (height, 160), (300, 200)]
-    for width, channels in ((160, 1), (160, 3), (41, 1)):
+    sizes += [(84, 16), (84, 40), (height, 100)]
+    for width, channels in ((160, 1), (160, 3), (41, 1), (96, 1)):
         for image in images((height, width, channels)):
             for size in sizes:
                 fast, plain = (native.resized(image, *size, plain) for plain in (False, True))
@@ -188,8 +205,8 @@ def test_colours_are_looked_up(pal: bool) -> None:
 
 
 @pytest.mark.parametrize("size", [(84, 84), (63, 37), (105, 80), (250, 200)])
-def test_only_what_changed_is_resized(size: tuple[int, int]) -> None:
-    native = native_module.build("atari_image", "atari")
+def test_only_what_changed_is_resized(resizing: Any, size: tuple[int, int]) -> None:
+    native = resizing
     source = np.random.default_rng(11)
     # Bands that come again: a line is the same as the last one resized, not as the one above.
     bands = source.choice(np.array([10, 200], np.uint8), (30, 42, 1)).repeat(5, 1).repeat(160, 2)
