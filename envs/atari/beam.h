@@ -334,9 +334,8 @@ class Beam {
   /// Whether it does not matter which lines have ended: there is nothing to see, and their ends
   /// change nothing. The comb is there for a line at least, so not near the end of the window.
   [[nodiscard]] bool unseen_ends(const Tia& tia, Clock due) const noexcept {
-    if (!painter_.idle(tia, on_) || due >= window_end_ - (2 * Tia::kLineClocks)) return false;
-    return !tia.stars_on && tia.mirror_right_half == ((tia.ctrlpf & 1) != 0) &&
-           !tia.players[0].first_copy_hidden && !tia.players[1].first_copy_hidden;
+    return painter_.idle(tia, on_) && due < window_end_ - (2 * Tia::kLineClocks) &&
+           !tia.line_end_matters();
   }
 
   /// Before a change of what the ends of lines change as well: the lines before must have ended.
@@ -423,6 +422,7 @@ class Beam {
   }
 
   void end_line(Tia& tia) noexcept {
+    if (!tia.line_end_matters()) return;
     show_first_copies(tia);
     if (tia.mirror_right_half != ((tia.ctrlpf & 1) != 0)) painter_.changed(Tia::kHasPlayfield);
     if (tia.stars_on) painter_.changed(Tia::kHasM0);

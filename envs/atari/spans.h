@@ -28,8 +28,9 @@ struct Columns {
   static constexpr std::uint64_t kRight = 0xFFFFFFFF;
 
   /// Columns [first, first + count).
-  static constexpr Columns range(int first, int count) noexcept {
-    return before(first + count) & ~before(first);
+  static Columns range(int first, int count) noexcept {
+    return kBefore[static_cast<std::size_t>(first + count)] &
+           ~kBefore[static_cast<std::size_t>(first)];
   }
   /// Columns [0, end).
   static constexpr Columns before(int end) noexcept {
@@ -70,7 +71,16 @@ struct Columns {
     if (count <= 0) return 0;
     return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << static_cast<unsigned>(count)) - 1;
   }
+  static const std::array<Columns, Tia::kWidth + 1> kBefore;
 };
+
+inline constexpr std::array<Columns, Tia::kWidth + 1> Columns::kBefore = [] {
+  std::array<Columns, Tia::kWidth + 1> table;
+  for (std::size_t end = 0; end < table.size(); ++end) {
+    table[end] = before(static_cast<int>(end));
+  }
+  return table;
+}();
 
 static_assert(std::endian::native == std::endian::little, "eight pixels are one number");
 
