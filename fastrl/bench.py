@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from fastrl.cpus import available_cpus
 from fastrl.machine import describe, hardware_slug, provenance
-from fastrl.peers import Contender, Ours, peers_of
+from fastrl.peers import Contender, Ours, OursAsync, peers_of
 
 WARM_UP_SECONDS = 0.3
 FRAMESKIP = 4
@@ -192,6 +192,7 @@ def bench_pool(
     peers = [rate for rate in rates if not rate.name.startswith("fastrl")]
     ratios = [compare(our, peer) for our in ours for peer in peers]
     scaling = _measure_scaling(env_id, num_envs, scaling_threads, seconds, repeats)
+    asynchronous = _measure_asynchronous(env_id, num_envs, seconds, repeats)
     sizes = sorted({min(OVERHEAD_ENVS, num_envs), num_envs})
     overheads = [
         measure_overhead(env_id, size, threads, seconds)
@@ -213,12 +214,14 @@ def bench_pool(
             "ratios": ratios,
             "peers_not_installed": missing,
             "scaling": scaling,
+            "asynchronous": asynchronous,
             "overhead": overheads,
         },
         tables=[
             _rates_table(env_id, rates, FRAMESKIP if is_ale else 0),
             *([_ratios_table(ratios)] if ratios else []),
             _scaling_table(env_id, scaling),
+            _ratios_table([asynchronous], "Asynchronous mode"),
             _overhead_table(overheads),
         ],
     )
@@ -309,6 +312,22 @@ def _measure_scaling(
     ]
 
 
+def _measure_asynchronous(
+    env_id: str, num_envs: int, seconds: float, repeats: int
+) -> dict[str, Any]:
+    """Half of the environments at a time against all of them, with the same threads."""
+    threads = min(available_cpus(), num_envs)
+    with ExitStack() as stack:
+        contenders = [
+            OursAsync(env_id, num_envs, threads),
+            Ours(env_id, num_envs, threads, name="step()"),
+        ]
+        for contender in contenders:
+            stack.callback(contender.close)
+        halves, whole = take_turns(contenders, seconds=seconds, repeats=repeats)
+    return compare(halves, whole) | {"threads": threads}
+
+
 def _rates_table(env_id: str, rates: list[Rate], frameskip: int) -> Table:
     """`frameskip` 0 leaves the column of frames out."""
     header = ("contender", "threads", "agent steps/s", "range")
@@ -324,7 +343,7 @@ def _rates_table(env_id: str, rates: list[Rate], frameskip: int) -> Table:
     return Table(f"{env_id}, {rates[0].num_envs} environments, random actions", header, rows)
 
 
-def _ratios_table(ratios: list[dict[str, Any]]) -> Table:
+def _ratios_table(ratios: list[dict[str, Any]], title: str = "Ratios") -> Table:
     rows = [
         (
             f"{x['ours']} / {x['peer']}",
@@ -334,7 +353,7 @@ def _ratios_table(ratios: list[dict[str, Any]]) -> Table:
         )
         for x in ratios
     ]
-    return Table("Ratios", ("ours / peer", "ratio", "range", "per core"), rows)
+    return Table(title, ("ours / peer", "ratio", "range", "per core"), rows)
 
 
 def _scaling_table(env_id: str, scaling: list[dict[str, Any]]) -> Table:

@@ -75,6 +75,33 @@ class Ours:
             return None
 
 
+class OursAsync:
+    """A fastrl pool that gives back half of its environments, whichever have stepped first."""
+
+    def __init__(self, env_id: str, num_envs: int, num_threads: int) -> None:
+        """Makes and seeds the pool, and starts its reset."""
+        import fastrl
+
+        batch_size = max(1, num_envs // 2)
+        self.name = "recv() and send() of half of them"
+        self.threads, self.num_envs = num_threads, 2 * batch_size
+        self._pool: Any = fastrl.make(
+            env_id, num_envs=num_envs, num_threads=num_threads, batch_size=batch_size
+        )
+        self._pool.async_reset(seed=0)
+        self._actions = random_actions(int(self._pool.single_action_space.n), batch_size, np.int64)
+
+    def step(self) -> None:
+        """Two batches."""
+        for _ in range(2):
+            *_, info = self._pool.recv()
+            self._pool.send(next(self._actions), info["env_id"])
+
+    def close(self) -> None:
+        """Stops the threads."""
+        self._pool.close()
+
+
 class AleVector:
     """`ale_py.AtariVectorEnv`, as it comes."""
 

@@ -57,6 +57,19 @@ def test_the_ratio_per_core_divides_by_the_cores_that_threads_can_use() -> None:
     assert bench.compare(ours, peer)["ratio_per_core"] == pytest.approx(4.0 / cores)
 
 
+@pytest.mark.parametrize(("num_envs", "batches"), [(1, 1), (4, 2), (6, 2)])
+def test_the_asynchronous_contender_steps_as_often_as_it_says(num_envs: int, batches: int) -> None:
+    contender = peers.OursAsync("Catch-v0", num_envs, 1)
+    try:
+        for _ in range(3):
+            contender.step()
+        for _ in range(batches):
+            contender._pool.recv()
+        assert contender._pool.stats()["steps"] == num_envs + 3 * contender.num_envs
+    finally:
+        contender.close()
+
+
 def test_random_actions_repeat_without_end_and_stay_in_range() -> None:
     rows = peers.random_actions(3, 5, np.int32)
 
@@ -98,6 +111,8 @@ def test_bench_pool_measures_the_minatar_package_beside_ours(tmp_path: Path) -> 
     assert all(x["ratio"] > 0 and x["ratio_per_core"] > 0 for x in found["ratios"])
     assert [x["threads"] for x in found["scaling"]] == [1, 2]
     assert all(len(x["samples"]) == 2 for x in [*found["rates"], *found["scaling"]])
+    assert found["asynchronous"]["ratio"] > 0
+    assert found["asynchronous"]["threads"] == min(available_cpus(), 8)
     assert all(x["share"] < 1 for x in found["overhead"])
     assert {"cpu", "usable_cpus", "memory_gib"} <= set(found["hardware"])
     assert "numpy" in found["versions"]
