@@ -647,8 +647,9 @@ struct Tia {
     static constexpr Motions kMotions = motions_at();
     const auto& columns = kMotions[static_cast<std::size_t>(cycle)];
     Things moved = 0;
-    const auto [p0, p1, m0, m1, ball_motion] = motions;
-    const bool still = columns[0] == 0 && (p0 | p1 | m0 | m1 | ball_motion) == 0;
+    static_assert(sizeof(motions) == 5);
+    const bool still = columns[0] == 0 && (motions[kP0] | motions[kP1] | motions[kM0] |
+                                           motions[kM1] | motions[kBall]) == 0;
     for (std::size_t object = 0; object < (still ? 0 : positions.size()); ++object) {
       const int by = columns[motions[object] & 15U];
       if (by == 0) continue;
