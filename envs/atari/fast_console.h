@@ -202,12 +202,13 @@ struct FastConsole : Console {
   template <bool kPixels>
   static void follow(Beam<kPixels>& beam, Tia& tia, std::span<const TiaAccess> log,
                      std::size_t cleared, std::uint16_t latches) noexcept {
-    if (latches != 0 && cleared > 0) {
+    if (latches == 0) cleared = 0;  // Nothing to look for, before it or after.
+    if (cleared > 0) {
       beam.look_for(0);
       beam.play(tia, log.first(cleared));
     }
     beam.look_for(latches);
-    beam.play(tia, latches != 0 ? log.subspan(cleared) : log);
+    beam.play(tia, log.subspan(cleared));
   }
 
   /// Tia::write for every access of a log.

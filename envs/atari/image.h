@@ -440,9 +440,6 @@ class Resize {
     const bool fits = down * 255 <= 32767 && across <= 512 && columns_.most_taps() <= kReach;
     if (!fits || columns_.src < 2 * kChunk || columns_.dst < kChunk) return;
 
-    const auto share = [](const Tap& tap, std::size_t of) {
-      return static_cast<std::int16_t>(std::lrint(tap.weight * static_cast<float>(of)));
-    };
     for (const Tap& tap : rows_.taps) row_shares_.push_back(share(tap, down));
     for (std::size_t x = 0; x < columns_.dst; x += kChunk) {
       Chunk& chunk = chunks_.emplace_back();
@@ -453,7 +450,7 @@ class Resize {
         for (std::size_t t = 0; t < taps.size(); ++t) chunk.shares[i][t] = share(taps[t], across);
       }
     }
-    find_wide_chunks();
+    find_wide_chunks(across);
     inverse_area_ = 1.0F / static_cast<float>(down * across);
     // An operation is off by 2^-24 of its result, which is 255 at most. Each value went through
     // fewer of them than this: two weights, two products and the sums; here a factor and a product.
@@ -461,10 +458,13 @@ class Resize {
     doubtful_ = 0.5F - (255.0F * static_cast<float>(operations) * 0x1p-23F);
   }
 
-  void find_wide_chunks() {
+  static std::int16_t share(const Tap& tap, std::size_t of) noexcept {
+    return static_cast<std::int16_t>(std::lrint(tap.weight * static_cast<float>(of)));
+  }
+
+  void find_wide_chunks(std::size_t across) {
     if (columns_.dst < WideChunk::kSize || columns_.src % WideChunk::kRegister != 0) return;
     const auto first = [this](std::size_t x) { return columns_.taps_of(x).front().source; };
-    const std::size_t across = columns_.src / std::gcd(columns_.src, columns_.dst);
     for (std::size_t x = 0; x < columns_.dst; x += WideChunk::kSize) {
       WideChunk& chunk = wide_chunks_.emplace_back();
       chunk.start = std::min(x, columns_.dst - WideChunk::kSize);
@@ -478,11 +478,10 @@ class Resize {
         const auto taps = columns_.taps_of(chunk.start + i);
         for (std::size_t t = 0; t < kReach; ++t) {
           const std::size_t at = (2 * i) + (t % 2);
-          const float weight = t < taps.size() ? taps[t].weight : 0.0F;
           chunk.neighbours[t / 2][at] =
               static_cast<std::uint16_t>(taps.front().source + t - chunk.window);
           chunk.shares[t / 2][at] =
-              static_cast<std::uint16_t>(std::lrint(weight * static_cast<float>(across)));
+              t < taps.size() ? static_cast<std::uint16_t>(share(taps[t], across)) : 0U;
         }
       }
     }

@@ -81,7 +81,7 @@ struct Threaded {
   std::uint32_t mapped = ~0U;           ///< The banks that these are for.
   std::array<Instruction, 4> in_ram{};  ///< An instruction read from memory, and what follows.
   std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read,
-  std::array<Instruction, 128> ram_code;       ///< and what they are.
+  std::array<Instruction, 128> ram_code;       ///< and what they are. Nothing before they are read.
   Host* host = nullptr;
   const Rom* rom = nullptr;
 

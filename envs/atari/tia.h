@@ -523,10 +523,12 @@ struct Tia {
     return static_cast<std::uint8_t>((colour & 0xFEU) | loss);
   }
 
+  /// Whether end_line changes anything.
   [[nodiscard]] bool line_end_matters() const noexcept {
     return stars_on || mirror_right_half != ((ctrlpf & 1) != 0) || players[0].first_copy_hidden ||
            players[1].first_copy_hidden;
   }
+
   void end_line() noexcept {
     mirror_right_half = (ctrlpf & 1) != 0;
     for (Player& player : players) player.first_copy_hidden = false;
