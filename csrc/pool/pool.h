@@ -106,11 +106,9 @@ class Pool final : public AnyPool {
     return sizeof(Slot) + shared_.memory_size();
   }
   void save_slot(int env, std::byte* to) const noexcept override {
-    Slot slot = slots_[index(env)];
-#if __has_builtin(__builtin_clear_padding)
-    __builtin_clear_padding(&slot);  // Equal states are equal bytes.
-#endif
-    std::memcpy(to, &slot, sizeof(Slot));
+    // With its padding: GCC 12's __builtin_clear_padding also clears data behind an array of
+    // arrays.
+    std::memcpy(to, &slots_[index(env)], sizeof(Slot));
     if (shared_.memory_size() != 0) {
       std::memcpy(to + sizeof(Slot), memory_.data() + memory_stride_ * index(env),
                   shared_.memory_size());

@@ -70,6 +70,38 @@ struct Awkward {
   }
 };
 
+/// Has bytes behind an array of arrays, some of them padding. Action 0 fills the others, action 1
+/// leaves them; what is seen is the least.
+struct Ragged {
+  static constexpr int kNumActions = 2;
+  static constexpr std::array<int, 1> kObsShape{1};
+  static constexpr std::size_t kObsSize = 1;
+  std::array<std::array<std::uint8_t, 60>, 2> rows{};
+  std::uint8_t behind = 0;
+  struct Padded {
+    int number = 0;
+    char letter = 0;
+  };
+  std::array<Padded, 8> padded{};
+
+  void reset(Rng& /*rng*/) { *this = {}; }
+  Transition step(int action, Rng& /*rng*/) {
+    if (action == 1) return {};
+    for (auto& row : rows) row.fill(7);
+    behind = 7;
+    padded.fill({7, 7});
+    return {};
+  }
+  void observe(std::span<std::uint8_t, kObsSize> obs) const {
+    obs[0] = behind;
+    for (const auto& row : rows) obs[0] = std::min(obs[0], std::ranges::min(row));
+    for (const auto& [number, letter] : padded) {
+      obs[0] =
+          std::min({obs[0], static_cast<std::uint8_t>(number), static_cast<std::uint8_t>(letter)});
+    }
+  }
+};
+
 /// Counts, up to a limit that all share, the strength of its actions; keeps what it counted in its
 /// memory. Every third step loses a life. Environments begin with their index.
 struct Counter {
@@ -367,6 +399,14 @@ void a_snapshot_replays() {
   CHECK(first == second);
 }
 
+void a_snapshot_loses_no_byte() {
+  Pool<Ragged> pool(config(2, 0, 1), {});
+  static_cast<void>(pool.reset(seeds(2), {}, {}, kNever));
+  static_cast<void>(pool.step(same(2, 0), {}, kNever));
+  pool.set_state(pool.get_state({}), {});
+  CHECK(pool.step(same(2, 1), {}, kNever)->obs == std::vector<std::uint8_t>(2, 7));
+}
+
 void a_damaged_snapshot_is_refused() {
   Pool<envs::Catch> pool(config(2, 0, 1), {});
   static_cast<void>(pool.reset(seeds(2), {}, {}, kNever));
@@ -545,6 +585,7 @@ int main() {
       TEST(the_callers_memory_is_written),
       TEST(every_mode_resets_as_it_says),
       TEST(a_snapshot_replays),
+      TEST(a_snapshot_loses_no_byte),
       TEST(a_damaged_snapshot_is_refused),
       TEST(a_hosted_game_has_shapes_memory_and_infos_of_its_own),
       TEST(strength_reaches_the_game_in_every_mode),

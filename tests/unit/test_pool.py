@@ -133,17 +133,6 @@ def test_a_restored_snapshot_is_as_if_never_left(
     assert fresh.get_state() == state
 
 
-@given(games, st.integers(0, 50), st.integers(0, 2**32))
-def test_equal_states_are_equal_bytes(game: str, num_steps: int, seed: int) -> None:
-    states = []
-    for num_threads in (1, 3):
-        pool = fastrl.make(game, 5, num_threads=num_threads)
-        pool.reset(seed=seed)
-        play(pool, num_steps)
-        states.append(pool.get_state())
-    assert states[0] == states[1]
-
-
 def test_one_snapshot_goes_into_many_environments() -> None:
     pool = fastrl.make("MinAtar/Breakout-v1", 4)
     pool.reset(seed=0)
@@ -222,24 +211,21 @@ def test_an_integer_seed_gives_environment_i_seed_plus_i() -> None:
     pool.reset(seed=10)
     expected = play(pool, 60)
     pool.reset(seed=[13, 12, 11, 10])
-    assert pool.get_state([0]) == _state_of(13)
+    first, alone = fastrl.make("MinAtar/Asterix-v0", 1), fastrl.make("MinAtar/Asterix-v0", 1)
+    first.set_state(pool.get_state([0]))
+    alone.reset(seed=13)
+    assert play(first, 60) == play(alone, 60)
     pool.reset(seed=np.arange(10, 14))
     assert play(pool, 60) == expected
 
 
-def _state_of(seed: int) -> bytes:
-    pool = fastrl.make("MinAtar/Asterix-v0", 1)
-    pool.reset(seed=seed)
-    return pool.get_state()
-
-
 def test_pools_without_a_seed_differ() -> None:
-    states = set()
+    histories = []
     for _ in range(3):
         pool = fastrl.make("MinAtar/Asterix-v0", 8)
         pool.reset()
-        states.add(pool.get_state())
-    assert len(states) == 3
+        histories.append(play(pool, 60))
+    assert histories[0] != histories[1] != histories[2] != histories[0]
 
 
 def test_next_step_autoreset_row_by_row() -> None:
