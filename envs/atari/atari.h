@@ -138,6 +138,7 @@ struct BasicAtari {
   /// height() rows of 160 palette indices.
   [[nodiscard]] const std::uint8_t* screen() noexcept { return console.screen(); }
   [[nodiscard]] const std::uint8_t* older_screen() noexcept { return console.older_screen(); }
+  [[nodiscard]] Rows changed_rows() noexcept { return console.changed_rows(); }
   [[nodiscard]] int height() const noexcept { return console.tia.window_height; }
   [[nodiscard]] const GameFacts& facts() const noexcept {
     return kGames[static_cast<std::size_t>(game)];
@@ -248,7 +249,7 @@ static_assert(sizeof(PlainAtari) < 100 * 1024);
 #ifndef __CUDACC__  // The fast console is made for a CPU: handlers behind pointers.
 using FastAtari = BasicAtari<FastConsole>;
 static_assert(std::is_trivially_copyable_v<FastAtari>);
-static_assert(sizeof(FastAtari) < 128 * 1024);
+static_assert(sizeof(FastAtari) < 256 * 1024);
 #endif
 
 }  // namespace fastrl::envs::atari

@@ -390,8 +390,12 @@ class AtariEnv {
   void capture(const Lent<Shared>& lent, bool pooled, const std::uint8_t* older,
                Changes& changes) noexcept {
     const std::span<const std::uint8_t> newest = screen(lent);
+    const bool both = pooled && older == nullptr;
     if (!pooled) older = newest.data();
-    if (older == nullptr) older = machine_.older_screen();
+    if (both) older = machine_.older_screen();
+    changes = machine_.changed_rows();
+    if (!both || !captured_both_) changes.fill(true);
+    captured_both_ = both;
     with_colours(lent, *title(lent).palette,
                  [&](const auto& row) { pool(row, newest, older, captured(lent), changes); });
   }
@@ -400,6 +404,7 @@ class AtariEnv {
   void capture_older(const Lent<Shared>& lent, const std::uint8_t* older,
                      Changes& changes) noexcept {
     if (older == nullptr) older = machine_.older_screen();
+    captured_both_ = false;
     with_colours(lent, *title(lent).palette, [&](const auto& row) {
       pool_another(row, std::span(older, screen(lent).size()), captured(lent), changes);
     });
@@ -430,10 +435,11 @@ class AtariEnv {
   Mt19937 noops_;
   std::size_t kind_;
   std::uint32_t seed_;
-  bool seeded_ = true;      ///< The cartridge is to be inserted with `seed_`.
-  std::size_t newest_ = 0;  ///< Of the stack's pictures.
-  int elapsed_ = 0;         ///< Frames since the game began, without those of its reset.
-  std::int32_t lives_ = 0;  ///< After the last step.
+  bool seeded_ = true;          ///< The cartridge is to be inserted with `seed_`.
+  std::size_t newest_ = 0;      ///< Of the stack's pictures.
+  bool captured_both_ = false;  ///< The captured frame is the console's two screens, pooled.
+  int elapsed_ = 0;             ///< Frames since the game began, without those of its reset.
+  std::int32_t lives_ = 0;      ///< After the last step.
 };
 
 static_assert(HostedEnv<AtariEnv<PlainAtari>> && HostedEnv<AtariEnv<FastAtari>>);

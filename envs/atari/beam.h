@@ -15,37 +15,21 @@
 #include <cstdint>
 #include <span>
 
+#include "envs/atari/frame_memo.h"
 #include "envs/atari/operations.h"
 #include "envs/atari/spans.h"
 #include "envs/atari/tia.h"
 
 namespace fastrl::envs::atari {
 
-/// An access to the TIA: 18 bits of cycle, 6 of register, 8 of value.
-struct TiaAccess {
-  static constexpr std::uint8_t kRead = 0x3F;     ///< In place of a register.
-  static constexpr std::uint8_t kNothing = 0x3E;  ///< A write that changes no register.
-
-  std::uint32_t bits;
-
-  static constexpr TiaAccess make(std::uint32_t cycle, int reg, std::uint8_t value) noexcept {
-    return {(cycle << 14U) | (static_cast<std::uint32_t>(reg) << 8U) | value};
-  }
-  [[nodiscard]] constexpr std::uint32_t cycle() const noexcept { return bits >> 14U; }
-  [[nodiscard]] constexpr int reg() const noexcept {
-    return static_cast<int>((bits >> 8U) & 0x3FU);
-  }
-  [[nodiscard]] constexpr std::uint8_t value() const noexcept {
-    return static_cast<std::uint8_t>(bits);
-  }
-};
-
 /// One frame, from its start. With `kPixels` it paints; latches it looks for if it is asked to.
 template <bool kPixels>
 class Beam {
  public:
-  /// `tia` at the start of a frame; `frame` is not used without pixels.
-  Beam(const Tia& tia, std::uint8_t* frame) noexcept
+  /// `tia` at the start of a frame; `frame` is not used without pixels. What `memo`, if there is
+  /// one, has of an earlier frame is used. It becomes that of this one, but for a frame without
+  /// pixels if it is that of the pixels.
+  Beam(const Tia& tia, std::uint8_t* frame, FrameMemo* memo) noexcept
       : painter_(frame),
         phase_(static_cast<std::uint32_t>(-tia.frame_start) / 3),
         offset_(static_cast<std::uint32_t>(-tia.frame_start) % 3),
@@ -54,24 +38,35 @@ class Beam {
         painted_(line_ + Tia::kBlankClocks),
         due_(line_),
         on_(tia.shown()),
-        shown_{tia.players[0].shown(), tia.players[1].shown()} {}
+        shown_{tia.players[0].shown(), tia.players[1].shown()},
+        memo_(memo),
+        cursor_(memo, tia, kPixels) {}
 
   /// Latches to look for from now on. Once more after a CXCLR: what is set is not looked for.
-  void look_for(std::uint16_t latches) noexcept { painter_.look_for(latches); }
+  void look_for(std::uint16_t latches) noexcept {
+    painter_.look_for(latches);
+    latches_ = latches;
+    sought_ &= latches;
+  }
 
   /// `tia` is the one that this began with.
   void play(Tia& tia, std::span<const TiaAccess> log) noexcept {
-    Clock due = due_;
-    for (const TiaAccess access : log) {
-      const std::uint32_t cycle = access.cycle();
-      due = std::max(due, clock_of(cycle) + kLeastDelay[static_cast<std::size_t>(access.reg())]);
-      write(tia, due, access.reg(), access.value(), cycle);
+    cursor_.find_same(log);
+    if (cursor_.next_access() == MemoCursor::kNone) {
+      play<false>(tia, log);
+    } else {
+      play<true>(tia, log);
     }
-    due_ = due;
-    make_up(tia, due);
+    make_up(tia, due_);
     if (!log.empty()) tia.end_if_late(clock_of(log.back().cycle()));
     tia.drawn = std::min(due_, window_end_);
   }
+
+  /// Blocks of FrameMemo whose pixels are the same as before.
+  [[nodiscard]] std::uint64_t repeated() const noexcept { return cursor_.repeated(); }
+
+  /// At the end of a frame with this log.
+  void keep(std::span<const TiaAccess> log) noexcept { cursor_.keep(log); }
 
   /// The picture up to a clock.
   void catch_up(Tia& tia, Clock now) noexcept {
@@ -80,6 +75,23 @@ class Beam {
   }
 
  private:
+  template <bool kMemo>
+  void play(Tia& tia, std::span<const TiaAccess> log) noexcept {
+    Clock due = due_;
+    for (std::size_t i = 0; i < log.size(); ++i) {
+      if (kMemo && log[i].bits >= cursor_.next_access()) [[unlikely]] {
+        due_ = due;
+        i = begin_blocks(tia, log, i);
+        due = due_;
+      }
+      const TiaAccess access = log[i];
+      const std::uint32_t cycle = access.cycle();
+      due = std::max(due, clock_of(cycle) + kLeastDelay[static_cast<std::size_t>(access.reg())]);
+      write<kMemo>(tia, due, access.reg(), access.value(), cycle);
+    }
+    due_ = due;
+  }
+
   /// Of every phase of a line; only the playfield's depends on it.
   static constexpr auto kLeastDelay = [] {
     std::array<std::uint8_t, 64> table = Tia::kDelays[0];
@@ -95,6 +107,7 @@ class Beam {
     return clock_of(cycle) + Tia::kDelays[line_cycle & 3U][static_cast<unsigned>(reg) & 0x3FU];
   }
 
+  template <bool kMemo>
   FASTRL_INLINE void write(Tia& tia, Clock& due, int reg, std::uint8_t value,
                            std::uint32_t cycle) noexcept {
     using enum Tia::Register;
@@ -105,9 +118,11 @@ class Beam {
     const auto number = [reg](int first) { return static_cast<std::size_t>(reg - first); };
     switch (reg) {
       case VSYNC:
+        if (kMemo) things_ |= blocks::kUnlike;
         tia.set_vsync(value, now);
         break;
       case VBLANK:
+        if (kMemo) things_ |= blocks::kUnlike;
         if (((tia.vblank ^ value) & 2) != 0) make_up(tia, due);
         tia.set_vblank(value, cycle);
         break;
@@ -141,6 +156,7 @@ class Beam {
           change_line(tia, due, Tia::kHasPlayfield | Tia::kHasBall | Tia::kColours);
         }
         tia.ctrlpf = value;
+        if (kMemo) things_ |= (value & 2) != 0 ? blocks::kScore : 0U;
         if (h() < Tia::kMirrorUntil) tia.mirror_right_half = mirror;
         break;
       }
@@ -199,6 +215,7 @@ class Beam {
         const std::uint8_t of_one = one.delay ? one.faced(one.graphics) : shown_[1];
         const std::uint8_t of_zero = zero.delay ? shown_[0] : zero.faced(value);
         show_players(tia, due, of_zero, of_one);
+        if (kMemo) things_ |= value != 0 ? blocks::kP0HasBits : 0U;
         zero.graphics = value;
         one.delayed = one.graphics;
         break;
@@ -208,6 +225,7 @@ class Beam {
         const std::uint8_t of_zero = zero.delay ? zero.faced(zero.graphics) : shown_[0];
         const std::uint8_t of_one = one.delay ? shown_[1] : one.faced(value);
         show_players(tia, due, of_zero, of_one);
+        if (kMemo) things_ |= value != 0 ? blocks::kP0HasBits << 1U : 0U;
         one.graphics = value;
         zero.delayed = zero.graphics;
         Tia::Ball next = tia.ball;
@@ -225,6 +243,7 @@ class Beam {
       case ENABL: {
         Tia::Ball next = tia.ball;
         next.enabled = (value & 2) != 0;
+        if (kMemo) things_ |= next.enabled ? blocks::kBallEnabled : 0U;
         set_ball(tia, due, next);
         break;
       }
@@ -232,6 +251,7 @@ class Beam {
         if (tia.makes_stars(value, now)) {
           change_line(tia, due, Tia::kHasM0);
           tia.start_stars();
+          if (kMemo) things_ |= blocks::kUnlike;
         }
         [[fallthrough]];
       case HMP0:
@@ -257,12 +277,14 @@ class Beam {
         set_on(Tia::kHasM0 << number(RESMP0), tia.missiles[number(RESMP0)].shown());
         break;
       case HMOVE:
+        if (kMemo) things_ |= blocks::kMoves;
         move(tia, due, h() / 3, now);
         break;
       case HMCLR:
         tia.motions = {};
         break;
       case CXCLR:
+        if (kMemo) things_ |= blocks::kUnlike;
         tia.collisions = 0;
         break;
       case TiaAccess::kRead:
@@ -322,6 +344,7 @@ class Beam {
 
   FASTRL_INLINE void set_on(Tia::Things thing, bool shown) noexcept {
     on_ = shown ? on_ | thing : on_ & ~thing;
+    things_ |= on_;
   }
 
   void move(Tia& tia, Clock due, int cycle, Clock now) noexcept {
@@ -376,7 +399,7 @@ class Beam {
     } else {
       // Strictly past the end: reaching it exactly leaves the line open until the next time.
       while (target > line_ + Tia::kLineClocks) {
-        paint<kWide>(tia, Tia::kLineClocks);
+        if (painted_ < line_ + Tia::kLineClocks) paint<kWide>(tia, Tia::kLineClocks);
         end_line(tia);
         line_ += Tia::kLineClocks;
         row_ += Tia::kWidth;
@@ -429,6 +452,105 @@ class Beam {
     tia.end_line();
   }
 
+  // A frame before, in blocks of rows.
+
+  /// The next access is at the cursor or behind it. Returns how far the memo reaches: here, or
+  /// further.
+  [[gnu::noinline]] std::size_t begin_blocks(Tia& tia, std::span<const TiaAccess> log,
+                                             std::size_t i) noexcept {
+    do {
+      due_ = std::max(due_, cursor_.start());
+      make_up(tia, due_);
+      if (opened_) close_block(tia);
+      i += repeat_blocks(tia, log.subspan(i));
+      if (cursor_.records()) open_block(tia);
+      cursor_.find_next();
+    } while (log[i].bits >= cursor_.next_access());
+    return i;
+  }
+
+  void open_block(const Tia& tia) noexcept {
+    memo_->blocks[cursor_.block()].state = {
+        .registers = tia, .positions = tia.positions, .last_hmove = tia.last_hmove, .due = due_};
+    opened_ = cursor_.opens();
+    things_ = on_ | blocks::things_of(tia);
+    sought_ = static_cast<std::uint16_t>(latches_ & ~tia.collisions);
+  }
+
+  /// The one before the cursor.
+  void close_block(const Tia& tia) noexcept {
+    FrameMemo::Block& block = memo_->blocks[cursor_.block() - 1];
+    block.sought = sought_;
+    block.met = static_cast<std::uint16_t>(sought_ & tia.collisions);
+    block.things = static_cast<std::uint16_t>(things_);
+    memo_->known |= bit(cursor_.block() - 1);
+  }
+
+  /// From the cursor on, as long as they are as they were. Returns how many accesses that are.
+  std::size_t repeat_blocks(Tia& tia, std::span<const TiaAccess> log) noexcept {
+    if (!cursor_.may_repeat()) return 0;
+    const FrameMemo::State start = memo_->blocks[cursor_.block()].state;
+    if (start.due != due_ || !blocks::alike(tia, start.registers) || !same_hmove(tia, start)) {
+      return 0;
+    }
+    blocks::Registers differ = blocks::different(tia, start);
+    blocks::Things things = 0;
+    std::size_t end = 0;
+    for (; cursor_.may_repeat(); cursor_.skip()) {
+      FrameMemo::Block& block = memo_->blocks[cursor_.block()];
+      const unsigned sought = latches_ & ~static_cast<unsigned>(tia.collisions);
+      if ((block.things & blocks::kUnlike) != 0) break;
+      if ((sought & ~static_cast<unsigned>(block.sought)) != 0) break;
+      const std::size_t begin = end;
+      end += cursor_.num_accesses();
+      if (differ != 0) {
+        blocks::Effect all{.used = blocks::used_by(block.things), .set = 0};
+        for (const TiaAccess access : log.subspan(begin, end - begin)) {
+          const blocks::Effect& one = blocks::kEffects[static_cast<std::size_t>(access.reg())];
+          all.used |= one.used;
+          all.set |= one.set;
+        }
+        if ((all.used & differ) != 0) {
+          end = begin;
+          break;
+        }
+        if (cursor_.records()) blocks::take(block.state, differ, tia, start);
+        differ &= ~all.set;
+      }
+      things |= block.things;
+      tia.collisions = static_cast<std::uint16_t>(tia.collisions | (block.met & sought));
+    }
+    if (end == 0) return 0;
+
+    FrameMemo::State state = memo_->blocks[cursor_.block()].state;
+    blocks::take(state, differ, tia, start);
+    static_cast<TiaRegisters&>(tia) = state.registers;
+    tia.positions = state.positions;
+    if ((things & blocks::kMoves) != 0) tia.last_hmove = state.last_hmove;
+    go_to(tia, state.due);
+    return end;
+  }
+
+  /// The beam is at the cursor, with other registers than before.
+  void go_to(const Tia& tia, Clock due) noexcept {
+    due_ = due;
+    const int row = cursor_.row() - (due > cursor_.start() ? 0 : 1);
+    line_ = cursor_.start() + ((row - cursor_.row()) * Tia::kLineClocks);
+    row_ = static_cast<std::size_t>(row) * Tia::kWidth;
+    painted_ = cursor_.at_end() ? Tia::kNever : std::max(line_ + Tia::kBlankClocks, due);
+    on_ = tia.shown();
+    shown_ = {tia.players[0].shown(), tia.players[1].shown()};
+    painter_.forget();
+  }
+
+  /// What an HMOVE does to RESxx and HMM0 is over after 63 clocks.
+  [[nodiscard]] bool same_hmove(const Tia& tia, const FrameMemo::State& start) const noexcept {
+    const auto over = [this](Clock hmove) {
+      return static_cast<Clock>(since(cursor_.start(), hmove)) > 63;
+    };
+    return tia.last_hmove == start.last_hmove || (over(tia.last_hmove) && over(start.last_hmove));
+  }
+
   SpanPainter<kPixels> painter_;
   std::uint32_t phase_;   ///< Cycles of the first line before the frame,
   std::uint32_t offset_;  ///< and clocks, after a frame in which the clock wrapped around.
@@ -439,6 +561,13 @@ class Beam {
   std::size_t row_ = 0;
   Tia::Things on_;                     ///< Tia::shown
   std::array<std::uint8_t, 2> shown_;  ///< The bits that the players show.
+  std::uint16_t latches_ = 0;          ///< That are looked for.
+
+  FrameMemo* memo_;
+  MemoCursor cursor_;
+  bool opened_ = false;        ///< The block before the cursor is recorded:
+  blocks::Things things_ = 0;  ///< in it,
+  std::uint16_t sought_ = 0;   ///< FrameMemo::Block::sought.
 };
 
 }  // namespace fastrl::envs::atari

@@ -68,6 +68,12 @@ struct Console {
   [[nodiscard]] const std::uint8_t* older_screen() const noexcept {
     return frames[1 - current].data();
   }
+  /// Where one of the two screens may be another than at the last call.
+  [[nodiscard]] Rows changed_rows() noexcept {
+    Rows all;
+    all.fill(true);
+    return all;
+  }
 
  protected:
   /// Memory is random, the television format is found out, then the reset line is pulled.

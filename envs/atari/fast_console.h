@@ -30,7 +30,9 @@ struct FastConsole : Console {
     for (Picture& picture : pictures_) {
       picture.undrawn = false;
       picture.unsought = 0;
+      picture.memo.complete = false;
     }
+    changed_ = kAllBlocks;
   }
 
   /// As Console::update. A frame that is not `seen` may still be looked at: it is drawn then.
@@ -41,6 +43,8 @@ struct FastConsole : Console {
     }
     settle(Tia::kAllLatches);
     draw(current);
+    pictures_[current].memo.complete = false;
+    changed_ = kAllBlocks;
     run(rom);
   }
 
@@ -51,6 +55,14 @@ struct FastConsole : Console {
   [[nodiscard]] const std::uint8_t* older_screen() noexcept {
     draw(1 - current);
     return Console::older_screen();
+  }
+  [[nodiscard]] Rows changed_rows() noexcept {
+    Rows rows;
+    for (std::size_t row = 0; row < rows.size(); ++row) {
+      rows[row] = (changed_ & bit(row / FrameMemo::kBlockRows)) != 0;
+    }
+    changed_ = 0;
+    return rows;
   }
 
   /// Makes these latches true in `tia`.
@@ -83,14 +95,13 @@ struct FastConsole : Console {
  private:
   /// All that is needed to look at a frame later.
   struct Picture {
-    static constexpr std::size_t kMaxAccesses = 3072;  ///< Frames with more are looked at at once.
-
     Tia start;
     bool undrawn = false;        ///< Its pixels are not made yet.
     std::uint16_t unsought = 0;  ///< Latches that it may set and that nobody has looked for.
     std::uint32_t num_accesses = 0;
     std::uint32_t cleared = 0;  ///< Of them, up to the last CXCLR.
-    std::array<TiaAccess, kMaxAccesses> accesses{};
+    std::array<TiaAccess, FrameMemo::kMaxAccesses> accesses{};
+    FrameMemo memo;  ///< Of this frame or of one before.
 
     [[nodiscard]] std::span<const TiaAccess> log() const noexcept {
       return std::span(accesses).first(num_accesses);
@@ -99,14 +110,18 @@ struct FastConsole : Console {
 
   /// One frame of the processor, and who follows its log.
   struct Run : Threaded<FastConsole> {
-    Run(const Tia& tia, std::uint8_t* frame, bool is_seen) noexcept
-        : start(tia), painter(tia, frame), lookout(tia, nullptr), seen(is_seen) {}
+    Run(const Tia& tia, std::uint8_t* frame, FrameMemo* memo, bool is_seen) noexcept
+        : start(tia),
+          painter(tia, frame, is_seen ? memo : nullptr),
+          lookout(tia, nullptr, is_seen ? nullptr : memo),
+          seen(is_seen) {}
 
     Tia start;
     Beam<true> painter;  ///< If the frame is seen, else:
     Beam<false> lookout;
     bool seen;
     std::uint16_t sought = 0;        ///< Latches that are looked for, from the start on.
+    bool begun = false;              ///< The beam has moved.
     std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
 
     [[nodiscard]] std::span<const TiaAccess> log() const noexcept {
@@ -116,7 +131,8 @@ struct FastConsole : Console {
 
   bool run_fast(const Rom& rom, bool seen) noexcept {
     if (never_clears_) settle(Tia::kAllLatches);
-    Run processor(tia, frames[current].data(), seen);
+    FrameMemo& memo = pictures_[current].memo;
+    Run processor(tia, frames[current].data(), &memo, seen);
     if (never_clears_) processor.sought = Tia::kAllLatches;
     processor.riot = riot;
     processor.cart = cart;
@@ -154,7 +170,7 @@ struct FastConsole : Console {
     const auto unsought = static_cast<std::uint16_t>(picture.unsought & latches);
     picture.unsought = static_cast<std::uint16_t>(picture.unsought & ~latches);
     if ((unsought & ~tia.collisions) == 0) return;
-    Beam<false> lookout(picture.start, nullptr);
+    Beam<false> lookout(picture.start, nullptr, nullptr);
     look_again(lookout, picture.start, picture.log(), picture.cleared, unsought);
   }
 
@@ -175,10 +191,15 @@ struct FastConsole : Console {
       tia = run.start;
       settle(run.sought);
       run.start.collisions = tia.collisions;
-      run.num_replayed = 0;
-      run.painter = Beam<true>(tia, frames[current].data());
-      run.lookout = Beam<false>(tia, nullptr);
+      if (run.begun) {
+        FrameMemo& memo = pictures_[current].memo;
+        if (run.seen || !memo.painted) memo.complete = false;
+        run.num_replayed = 0;
+        run.painter = Beam<true>(tia, frames[current].data(), run.seen ? &memo : nullptr);
+        run.lookout = Beam<false>(tia, nullptr, run.seen ? nullptr : &memo);
+      }
     }
+    run.begun = true;
     replay(run);
     if (run.seen) {
       run.painter.catch_up(tia, clock_of(now));
@@ -225,7 +246,7 @@ struct FastConsole : Console {
 
   /// What the frame that has ended looks like is either in its pixels now or can be drawn later,
   /// and what met in it is either in the latches or can be found out later.
-  void keep_picture(const Run& run) noexcept {
+  void keep_picture(Run& run) noexcept {
     const auto log = run.log();
     Picture& picture = pictures_[current];
     if (run.cleared > 0) {
@@ -239,14 +260,22 @@ struct FastConsole : Console {
     if (tia.drawn < tia.window_end()) {  // An older picture shows through below, or beside a span.
       draw(current);
       Tia copy = run.start;
+      changed_ = kAllBlocks;
       play_plainly(PlainPainter{frames[current]}, copy, log);
       tia.collisions = static_cast<std::uint16_t>(tia.collisions | copy.collisions);
-    } else if (log.size() > Picture::kMaxAccesses) {
-      Beam<true> painter(run.start, frames[current].data());
+    } else if (log.size() > FrameMemo::kMaxAccesses) {
+      Beam<true> painter(run.start, frames[current].data(), nullptr);
+      changed_ = kAllBlocks;
       look_again(painter, run.start, log, run.cleared, unsought);
     } else {
       picture.undrawn = !run.seen;
       picture.unsought = unsought;
+      if (run.seen) {
+        changed_ |= ~run.painter.repeated();
+        run.painter.keep(log);
+      } else {
+        run.lookout.keep(log);
+      }
       if (run.seen && unsought == 0) return;
       picture.start = run.start;
       picture.num_accesses = run.num_accesses;
@@ -254,6 +283,7 @@ struct FastConsole : Console {
       std::ranges::copy(log, picture.accesses.begin());
       return;
     }
+    picture.memo.complete = false;
     picture.undrawn = false;
     picture.unsought = 0;
   }
@@ -263,12 +293,17 @@ struct FastConsole : Console {
     Picture& picture = pictures_[frame];
     if (!picture.undrawn) return;
     Tia copy = picture.start;
-    Beam<true> painter(copy, frames[frame].data());
+    Beam<true> painter(copy, frames[frame].data(), &picture.memo);
     follow(painter, copy, picture.log(), 0, 0);
+    changed_ |= ~painter.repeated();
+    painter.keep(picture.log());
     picture.undrawn = false;
   }
 
-  std::uint16_t wanted_ = 0;  ///< Latches that the game has read.
+  static constexpr std::uint64_t kAllBlocks = ~std::uint64_t{0};
+
+  std::uint64_t changed_ = kAllBlocks;  ///< Blocks with pixels made since changed_rows().
+  std::uint16_t wanted_ = 0;            ///< Latches that the game has read.
   /// The game lets latches pile up: two frames' logs went by without a CXCLR. From then on all
   /// latches are looked for at once, until a log has one: a log can be kept for two frames only.
   bool never_clears_ = false;

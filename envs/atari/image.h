@@ -33,7 +33,7 @@ namespace fastrl::envs::atari {
 
 inline constexpr std::size_t kScreenWidth = 160;
 
-/// By row of a screen: whether it is another than the last time.
+/// By row of a screen: whether it is another than the last time, or may be.
 using Changes = std::array<bool, 300>;
 
 #ifdef __x86_64__
@@ -69,6 +69,7 @@ class GreyRow {
                              std::uint8_t* out, Changes& changes) const noexcept {
     const Table table(greys_.data());
     for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
+      if (!changes[y]) continue;
       __mmask64 changed = 0;
       for (const std::size_t x : {std::size_t{0}, std::size_t{64}, kScreenWidth - 64}) {
         const std::size_t at = (y * kScreenWidth) + x;
@@ -147,8 +148,8 @@ inline bool maximum(const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* 
   return changed != 0;
 }
 
-/// `out` becomes the maximum of two screens' colours; they may be the same. Tells which rows of
-/// `out` have changed.
+/// `out` becomes the maximum of two screens' colours; they may be the same. `changes`: rows that
+/// may be others than the last time; afterwards, rows of `out` that are.
 template <typename Row>
 void pool_plainly(const Row& row, std::span<const std::uint8_t> screen, const std::uint8_t* older,
                   std::uint8_t* out, Changes& changes) noexcept {
@@ -156,6 +157,7 @@ void pool_plainly(const Row& row, std::span<const std::uint8_t> screen, const st
   std::array<std::uint8_t, kSize> newest;
   std::array<std::uint8_t, kSize> other;
   for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
+    if (!changes[y]) continue;
     row(screen.data() + (y * kScreenWidth), newest.data());
     row(older + (y * kScreenWidth), other.data());
     changes[y] = maximum(newest.data(), other.data(), out + (y * kSize), kSize);

@@ -17,6 +17,9 @@ namespace fastrl::envs::atari {
 /// Palette indices, row by row. The rows that a television shows are the first window_height.
 using Frame = std::array<std::uint8_t, std::size_t{Tia::kWidth} * Tia::kMaxHeight>;
 
+/// A set of rows.
+using Rows = std::array<bool, Tia::kMaxHeight>;
+
 /// What a frame that did not end by now looks like below the beam.
 inline void grey_out(Frame& frame, const Tia& tia) noexcept {
   const auto top = static_cast<std::uint32_t>(tia.window_top);

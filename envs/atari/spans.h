@@ -275,6 +275,13 @@ class SpanPainter {
   /// These look different from now on.
   void changed(Tia::Things things) noexcept { stale_ |= things & kMinded; }
 
+  /// Everything may look different from now on.
+  void forget() noexcept {
+    stale_ = kMinded;
+    on_ = kObjects;
+    whole_line_ = nullptr;
+  }
+
   /// Whether it would neither paint nor find anything as things are.
   FASTRL_INLINE [[nodiscard]] bool idle(const Tia& tia, Tia::Things on) const noexcept {
     if constexpr (kPixels) return false;

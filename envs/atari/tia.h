@@ -32,7 +32,70 @@ constexpr std::uint32_t since(Clock later, Clock earlier) noexcept {
 }
 constexpr Clock clock_of(std::uint32_t cycle) noexcept { return static_cast<Clock>(3U * cycle); }
 
-struct Tia {
+/// What the picture is made from, but the beam.
+struct TiaRegisters {
+  enum class Missile0 : std::uint8_t { kNormal, kWidened, kHidden };
+
+  static constexpr std::array<std::uint8_t, 256> kMirrored = [] {
+    std::array<std::uint8_t, 256> table{};
+    for (std::size_t i = 0; i < table.size(); ++i) {
+      for (unsigned bit = 0; bit < 8; ++bit) {
+        table[i] = static_cast<std::uint8_t>(table[i] | (((i >> bit) & 1U) << (7 - bit)));
+      }
+    }
+    return table;
+  }();
+
+  struct Player {
+    std::uint8_t graphics = 0;
+    std::uint8_t delayed = 0;
+    bool delay = false;    ///< VDELPx
+    bool reflect = false;  ///< REFPx
+    bool first_copy_hidden = false;
+
+    [[nodiscard]] constexpr std::uint8_t shown() const noexcept {
+      return faced(delay ? delayed : graphics);
+    }
+    /// `bits` from left to right.
+    [[nodiscard]] constexpr std::uint8_t faced(std::uint8_t bits) const noexcept {
+      return reflect ? kMirrored[bits] : bits;
+    }
+  };
+
+  struct Missile {
+    bool enabled = false;           ///< ENAMx
+    bool locked_to_player = false;  ///< RESMPx
+
+    [[nodiscard]] constexpr bool shown() const noexcept { return enabled && !locked_to_player; }
+  };
+
+  struct Ball {
+    bool enabled = false;
+    bool delayed = false;
+    bool delay = false;  ///< VDELBL
+
+    [[nodiscard]] constexpr bool shown() const noexcept { return delay ? delayed : enabled; }
+  };
+
+  std::uint32_t playfield = 0;  ///< 20 bits, the leftmost in bit 0.
+  std::uint16_t star_count = 0;
+  std::uint8_t vblank = 0;
+  std::uint8_t ctrlpf = 0;
+  std::array<std::uint8_t, 2> nusiz{};
+  std::array<std::uint8_t, 4> colours{};  ///< COLUP0, COLUP1, COLUPF, COLUBK
+  std::array<std::uint8_t, 5> motions{};
+  std::array<Player, 2> players{};
+  std::array<Missile, 2> missiles{};
+  Ball ball;
+  bool mirror_right_half = false;  ///< Lags behind CTRLPF.
+
+  // Side effects of HMOVE.
+  bool comb_pending = false;  ///< Eight columns are still to be blanked.
+  Missile0 missile0 = Missile0::kNormal;
+  bool stars_on = false;  ///< The effect of Cosmic Ark's star field.
+};
+
+struct Tia : TiaRegisters {
   static constexpr int kWidth = 160;
   static constexpr int kLineClocks = 228;
   static constexpr int kLineCycles = kLineClocks / 3;
@@ -106,49 +169,6 @@ struct Tia {
     return table;
   }();
 
-  enum class Missile0 : std::uint8_t { kNormal, kWidened, kHidden };
-
-  static constexpr std::array<std::uint8_t, 256> kMirrored = [] {
-    std::array<std::uint8_t, 256> table{};
-    for (std::size_t i = 0; i < table.size(); ++i) {
-      for (unsigned bit = 0; bit < 8; ++bit) {
-        table[i] = static_cast<std::uint8_t>(table[i] | (((i >> bit) & 1U) << (7 - bit)));
-      }
-    }
-    return table;
-  }();
-
-  struct Player {
-    std::uint8_t graphics = 0;
-    std::uint8_t delayed = 0;
-    bool delay = false;    ///< VDELPx
-    bool reflect = false;  ///< REFPx
-    bool first_copy_hidden = false;
-
-    [[nodiscard]] constexpr std::uint8_t shown() const noexcept {
-      return faced(delay ? delayed : graphics);
-    }
-    /// `bits` from left to right.
-    [[nodiscard]] constexpr std::uint8_t faced(std::uint8_t bits) const noexcept {
-      return reflect ? kMirrored[bits] : bits;
-    }
-  };
-
-  struct Missile {
-    bool enabled = false;           ///< ENAMx
-    bool locked_to_player = false;  ///< RESMPx
-
-    [[nodiscard]] constexpr bool shown() const noexcept { return enabled && !locked_to_player; }
-  };
-
-  struct Ball {
-    bool enabled = false;
-    bool delayed = false;
-    bool delay = false;  ///< VDELBL
-
-    [[nodiscard]] constexpr bool shown() const noexcept { return delay ? delayed : enabled; }
-  };
-
   /// Clocks until a write takes effect on the picture, by the lower bits of the line's cycle.
   static constexpr auto kDelays = [] {
     std::array<std::array<std::uint8_t, 64>, 4> table{};
@@ -182,26 +202,10 @@ struct Tia {
   bool frame_open = false;  ///< Between a frame's first instruction and its end. Resets keep it.
   bool greyed = false;      ///< A frame that did not end was greyed out. Resets keep it.
 
-  // Registers.
-  std::uint8_t vblank = 0;
-  std::uint8_t ctrlpf = 0;
-  std::array<std::uint8_t, 2> nusiz{};
-  std::array<std::uint8_t, 4> colours{};  ///< COLUP0, COLUP1, COLUPF, COLUBK
-  std::uint32_t playfield = 0;            ///< 20 bits, the leftmost in bit 0.
-  bool mirror_right_half = false;         ///< Lags behind CTRLPF.
-  std::array<Player, 2> players{};
-  std::array<Missile, 2> missiles{};
-  Ball ball;
-  std::array<std::int16_t, 5> positions{};
-  std::array<std::uint8_t, 5> motions{};
-  std::uint16_t collisions = 0;
-
-  // HMOVE and its side effects.
-  bool comb_pending = false;  ///< Eight columns are still to be blanked.
+  // What moves.
+  std::array<std::int16_t, 5> positions{};  ///< By Object.
+  std::uint16_t collisions = 0;             ///< A bit for each of kPairs.
   Clock last_hmove = 0;
-  Missile0 missile0 = Missile0::kNormal;
-  bool stars_on = false;  ///< The effect of Cosmic Ark's star field.
-  int star_count = 0;
 
   // Paddle capacitors.
   bool dumping = false;
@@ -534,8 +538,8 @@ struct Tia {
     for (Player& player : players) player.first_copy_hidden = false;
     if (!stars_on) return;
     static constexpr std::array<int, 4> kShifts{18, 33, 0, 17};
-    star_count = (star_count + 1) & 3;
-    shift(kM0, -kShifts[static_cast<std::size_t>(star_count)]);
+    star_count = static_cast<std::uint16_t>((star_count + 1U) & 3U);
+    shift(kM0, -kShifts[star_count]);
     missile0 = star_count == 1   ? Missile0::kWidened
                : star_count == 2 ? Missile0::kHidden
                                  : Missile0::kNormal;

@@ -38,11 +38,13 @@ Bytes rgb(bool pal, const Bytes& screen) {
   return out;
 }
 
-/// Pools the greys or colours of two screens into `out`, or those of one with `out`. Returns which
-/// rows have changed.
+/// Pools the greys or colours of these rows of two screens into `out`, or those of one with `out`.
+/// Returns which rows have changed.
 std::vector<bool> pooled(bool pal, bool greys, const Bytes& screen,
-                         const std::optional<Bytes>& older, Bytes out, bool plain) {
+                         const std::optional<Bytes>& older, Bytes out, bool plain,
+                         const std::vector<bool>& rows) {
   Changes changes{};
+  std::ranges::copy(rows, changes.begin());
   const auto into = [&](const auto& row) {
     if (!older) return pool_another(row, span_of(screen), out.mutable_data(), changes);
     const auto make =
@@ -104,7 +106,7 @@ PYBIND11_MODULE(atari_image, module) {
   module.def("grey", grey, py::arg("pal"), py::arg("screen"));
   module.def("rgb", rgb, py::arg("pal"), py::arg("screen"));
   module.def("pool", pooled, py::arg("pal"), py::arg("greys"), py::arg("screen"), py::arg("other"),
-             py::arg("out").noconvert(), py::arg("plain"));
+             py::arg("out").noconvert(), py::arg("plain"), py::arg("rows"));
   module.def("resized", resized, py::arg("image"), py::arg("height"), py::arg("width"),
              py::arg("plain"));
   module.def("resize_wide", resize_wide, py::arg("wide"));

@@ -200,8 +200,29 @@ def test_colours_are_looked_up(pal: bool) -> None:
             for older, plain in ((None, False), (other, False), (other, True)):
                 out = table[other].copy()
                 changed = (out != expected).reshape(len(out), -1).any(axis=1)
-                assert native.pool(pal, greys, screen, older, out, plain) == changed.tolist()
+                rows = [True] * len(out)
+                assert native.pool(pal, greys, screen, older, out, plain, rows) == changed.tolist()
                 assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_only_rows_that_may_have_changed_are_pooled(plain: bool) -> None:
+    native = native_module.build("atari_image", "atari")
+    draws = np.random.default_rng(0)
+    before = draws.integers(0, 256, size=(2, 210, 160), dtype=np.uint8)
+    after = before.copy()
+    rows = draws.random(210) < 0.3
+    after[:, rows] = draws.integers(0, 256, size=(2, rows.sum(), 160), dtype=np.uint8)
+    after[0, ~rows] ^= 1  # They are not looked at.
+    out, whole = np.zeros((2, 210, 160), np.uint8)
+    everywhere = [True] * 210
+    native.pool(False, True, before[0], before[1], out, plain, everywhere)
+    kept = out.copy()
+    changed = native.pool(False, True, after[0], after[1], out, plain, rows.tolist())
+    native.pool(False, True, after[0], after[1], whole, plain, everywhere)
+    np.testing.assert_array_equal(out[rows], whole[rows])
+    np.testing.assert_array_equal(out[~rows], kept[~rows])
+    np.testing.assert_array_equal(changed, (out != kept).any(axis=1))
 
 
 @pytest.mark.parametrize("size", [(84, 84), (63, 37), (105, 80), (250, 200)])
