@@ -249,7 +249,7 @@ static_assert(sizeof(PlainAtari) < 100 * 1024);
 #ifndef __CUDACC__  // The fast console is made for a CPU: handlers behind pointers.
 using FastAtari = BasicAtari<FastConsole>;
 static_assert(std::is_trivially_copyable_v<FastAtari>);
-static_assert(sizeof(FastAtari) < 256 * 1024);
+static_assert(sizeof(FastAtari) < 160 * 1024);
 #endif
 
 }  // namespace fastrl::envs::atari

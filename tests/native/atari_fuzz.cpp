@@ -262,7 +262,7 @@ void scramble(Tia& tia, Source& source) {
   tia.last_hmove = source.number();
   tia.missile0 = static_cast<Tia::Missile0>(source.below(3));
   tia.stars_on = source.chance(50);
-  tia.star_count = source.below(4);
+  tia.star_count = static_cast<std::uint16_t>(source.below(4));
   tia.dumping = source.chance(50);
   tia.dump_ended = source.number();
 }
