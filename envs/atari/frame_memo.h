@@ -63,6 +63,7 @@ inline Things things_of(const Tia& tia) noexcept {
 /// A set of TiaRegisters, a bit for each byte of it, and of positions.
 using Registers = std::uint64_t;
 static_assert(sizeof(TiaRegisters) + 5 <= 64);
+static_assert(std::has_unique_object_representations_v<TiaRegisters>, "compared as bytes");
 
 constexpr Registers at(std::size_t byte) noexcept { return Registers{1} << byte; }
 constexpr Registers position(std::size_t object) noexcept {
@@ -209,7 +210,6 @@ inline void take(State& state, Registers which, const Tia& tia, const State& sta
 struct FrameMemo {
   static constexpr std::size_t kMaxAccesses = 3072;  ///< Longer frames are not remembered.
 
-  /// All that the rest of a frame depends on but the latches, at the start of a block.
   using State = blocks::State;
 
   /// So many rows of the picture. The last one may have fewer, and one behind it is their end.
@@ -220,7 +220,7 @@ struct FrameMemo {
     std::uint16_t sought = 0;  ///< Latches that were looked for from its start to its end,
     std::uint16_t met = 0;     ///< and those of them that were set.
     std::uint16_t things = 0;  ///< blocks::Things
-    State state;
+    State state;               ///< At their start.
   };
 
   bool complete = false;  ///< Not while a frame is on its way, nor if its window was left early.
