@@ -378,45 +378,50 @@ class Beam {
     if (due <= painted_) return;
     const Clock target = std::min(due, window_end_);
 #ifdef __x86_64__
-    if (spans::paints_wide) return advance_wide(tia, target);
+    if (vectors >= Vectors::kAvx512) return advance_avx512(tia, target);
+    if (vectors == Vectors::kAvx2) return advance_avx2(tia, target);
 #endif
     advance_plain(tia, target);
   }
 
 #ifdef __x86_64__
-  [[gnu::noinline, gnu::flatten, FASTRL_WIDE]] void advance_wide(Tia& tia, Clock target) noexcept {
-    advance<true>(tia, target);
+  [[gnu::noinline, gnu::flatten, FASTRL_AVX512]] void advance_avx512(Tia& tia,
+                                                                     Clock target) noexcept {
+    advance<Vectors::kAvx512>(tia, target);
+  }
+  [[gnu::noinline, gnu::flatten, FASTRL_AVX2]] void advance_avx2(Tia& tia, Clock target) noexcept {
+    advance<Vectors::kAvx2>(tia, target);
   }
 #endif
   [[gnu::noinline]] void advance_plain(Tia& tia, Clock target) noexcept {
-    advance<false>(tia, target);
+    advance<Vectors::kNone>(tia, target);
   }
 
-  template <bool kWide>
+  template <Vectors kVectors>
   void advance(Tia& tia, Clock target) noexcept {
     if (painter_.idle(tia, on_)) {
       pass(tia, target);
     } else {
       // Strictly past the end: reaching it exactly leaves the line open until the next time.
       while (target > line_ + Tia::kLineClocks) {
-        if (painted_ < line_ + Tia::kLineClocks) paint<kWide>(tia, Tia::kLineClocks);
+        if (painted_ < line_ + Tia::kLineClocks) paint<kVectors>(tia, Tia::kLineClocks);
         end_line(tia);
         line_ += Tia::kLineClocks;
         row_ += Tia::kWidth;
         painted_ = line_ + Tia::kBlankClocks;
       }
-      if (target > painted_) paint<kWide>(tia, target - line_);
+      if (target > painted_) paint<kVectors>(tia, target - line_);
       painted_ = std::max(painted_, target);
     }
     if (target == window_end_) painted_ = Tia::kNever;
   }
 
   /// Paints the line at the beam up to a clock of it.
-  template <bool kWide>
+  template <Vectors kVectors>
   void paint(Tia& tia, int end) noexcept {
     const int first = painted_ - line_ - Tia::kBlankClocks;
     const std::size_t pen = row_ + static_cast<std::size_t>(first);
-    painter_.template paint<kWide>(tia, on_, pen, first, end - Tia::kBlankClocks - first);
+    painter_.template paint<kVectors>(tia, on_, pen, first, end - Tia::kBlankClocks - first);
     if (tia.comb_pending && first < Tia::kCombColumns) {
       painter_.blank(pen, Tia::kCombColumns - first);
       if (end >= Tia::kCombEnd) tia.comb_pending = false;

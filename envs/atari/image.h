@@ -8,10 +8,6 @@
 // decide what becomes of a half.
 #pragma once
 
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
-
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -28,6 +24,7 @@
 #include <vector>
 
 #include "envs/atari/palettes_generated.h"
+#include "envs/atari/vectors.h"
 
 namespace fastrl::envs::atari {
 
@@ -37,15 +34,34 @@ inline constexpr std::size_t kScreenWidth = 160;
 using Changes = std::array<bool, 300>;
 
 #ifdef __x86_64__
+#define FASTRL_IN_32 [[gnu::target("avx2")]]
+#define FASTRL_IN_64 [[gnu::target("avx512bw")]]
 #define FASTRL_VBMI [[gnu::target("avx512vbmi,avx512bw")]]
-#define FASTRL_WORDS [[gnu::target("avx512bw")]]
-
-/// Tests turn it off to see what other processors do.
-inline bool resizes_wide = [] {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512bw") != 0;
-}();
 #endif
+
+/// out = max(a, b), byte by byte. Returns whether that changed `out`, which may be one of the two.
+inline bool maximum(const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* out,
+                    std::size_t n) noexcept {
+  unsigned changed = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint8_t larger = std::max(a[i], b[i]);
+    changed |= static_cast<unsigned>(larger ^ out[i]);
+    out[i] = larger;
+  }
+  return changed != 0;
+}
+
+/// A row of `out` becomes the maximum of the colours of two. Returns whether that changed it.
+template <typename Row>
+bool pool_row(const Row& row, const std::uint8_t* newest, const std::uint8_t* older,
+              std::uint8_t* out) noexcept {
+  constexpr std::size_t kSize = kScreenWidth * Row::kChannels;
+  std::array<std::uint8_t, kSize> ours;
+  std::array<std::uint8_t, kSize> theirs;
+  row(newest, ours.data());
+  row(older, theirs.data());
+  return maximum(ours.data(), theirs.data(), out, kSize);
+}
 
 /// Palette indices to greys, a row at a time.
 class GreyRow {
@@ -58,14 +74,42 @@ class GreyRow {
     for (std::size_t x = 0; x < kScreenWidth; ++x) out[x] = greys_[in[x]];
   }
 
-#ifdef FASTRL_VBMI
-  static bool has_wide() noexcept {
-    static const bool has_vbmi = __builtin_cpu_supports("avx512vbmi") != 0;
-    return has_vbmi;
+#ifdef __x86_64__
+  /// `pool` below, 32 pixels at a time.
+  FASTRL_IN_32 void pool_avx2(std::span<const std::uint8_t> screen, const std::uint8_t* older,
+                              std::uint8_t* out, Changes& changes) const noexcept {
+    const EvenTable table(greys_.data());
+    for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
+      if (!changes[y]) continue;
+      const std::size_t at = y * kScreenWidth;
+      const auto* const newest = reinterpret_cast<const __m256i*>(screen.data() + at);
+      const auto* const other = reinterpret_cast<const __m256i*>(older + at);
+      __m256i bits = _mm256_setzero_si256();
+      for (std::size_t i = 0; i < kScreenWidth / 32; ++i) {
+        bits = _mm256_or_si256(bits, _mm256_loadu_si256(newest + i));
+        bits = _mm256_or_si256(bits, _mm256_loadu_si256(other + i));
+      }
+      if (_mm256_testz_si256(bits, _mm256_set1_epi8(1)) == 0) {
+        changes[y] = pool_row(*this, screen.data() + at, older + at, out + at);
+        continue;
+      }
+      auto* const to = reinterpret_cast<__m256i*>(out + at);
+      __m256i changed = _mm256_setzero_si256();
+      for (std::size_t i = 0; i < kScreenWidth / 32; ++i) {
+        const __m256i a = _mm256_loadu_si256(newest + i);
+        const __m256i b = _mm256_loadu_si256(other + i);
+        __m256i pixels = table(a);
+        const __m256i differ = _mm256_xor_si256(a, b);
+        if (_mm256_testz_si256(differ, differ) == 0) pixels = _mm256_max_epu8(pixels, table(b));
+        changed = _mm256_or_si256(changed, _mm256_xor_si256(pixels, _mm256_loadu_si256(to + i)));
+        _mm256_storeu_si256(to + i, pixels);
+      }
+      changes[y] = _mm256_testz_si256(changed, changed) == 0;
+    }
   }
 
-  /// `pool` below: the table is in four registers, and 64 pixels are looked up at once.
-  FASTRL_VBMI void pool_wide(std::span<const std::uint8_t> screen, const std::uint8_t* older,
+  /// The same, 64 pixels at a time: the table is in four registers.
+  FASTRL_VBMI void pool_vbmi(std::span<const std::uint8_t> screen, const std::uint8_t* older,
                              std::uint8_t* out, Changes& changes) const noexcept {
     const Table table(greys_.data());
     for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
@@ -85,10 +129,40 @@ class GreyRow {
       changes[y] = changed != 0;
     }
   }
-#endif
 
  private:
-#ifdef FASTRL_VBMI
+  /// Of even indices: odd ones are those of PAL's colour loss and of frames that were greyed out.
+  struct EvenTable {
+    static constexpr std::size_t kParts = 8;
+    /// 16 of the 128 greys, combined with the 16 before. (A std::array drops the type's alignment.)
+    __m256i parts[kParts];
+
+    FASTRL_IN_32 explicit EvenTable(const std::uint8_t* greys) noexcept {
+      __m256i before = _mm256_setzero_si256();
+      for (std::size_t i = 0; i < kParts; ++i) {
+        const auto* const from = reinterpret_cast<const __m128i*>(greys + (32 * i));
+        const __m128i even = _mm_set1_epi16(0xFF);
+        const __m256i part = _mm256_broadcastsi128_si256(
+            _mm_packus_epi16(_mm_and_si128(_mm_loadu_si128(from), even),
+                             _mm_and_si128(_mm_loadu_si128(from + 1), even)));
+        parts[i] = _mm256_xor_si256(part, before);
+        before = part;
+      }
+    }
+
+    /// A shuffle finds nothing for a negative index, and looks at the lower four bits of others:
+    /// all parts up to the right one find something, of which but the last grey cancels out.
+    FASTRL_IN_32 __m256i operator()(__m256i pixels) const noexcept {
+      __m256i index = _mm256_and_si256(_mm256_srli_epi16(pixels, 1), _mm256_set1_epi8(0x7F));
+      __m256i found = _mm256_shuffle_epi8(parts[0], index);
+      for (std::size_t i = 1; i < kParts; ++i) {
+        index = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
+        found = _mm256_xor_si256(found, _mm256_shuffle_epi8(parts[i], index));
+      }
+      return found;
+    }
+  };
+
   struct Table {
     __m512i first;
     __m512i second;
@@ -107,6 +181,8 @@ class GreyRow {
       return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(pixels), high);
     }
   };
+#else
+ private:
 #endif
 
   const std::array<std::uint8_t, 256>& greys_;
@@ -136,40 +212,26 @@ void recolour(const Row& row, std::span<const std::uint8_t> screen, std::uint8_t
   }
 }
 
-/// out = max(a, b), byte by byte. Returns whether that changed `out`, which may be one of the two.
-inline bool maximum(const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* out,
-                    std::size_t n) noexcept {
-  unsigned changed = 0;
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::uint8_t larger = std::max(a[i], b[i]);
-    changed |= static_cast<unsigned>(larger ^ out[i]);
-    out[i] = larger;
-  }
-  return changed != 0;
-}
-
 /// `out` becomes the maximum of two screens' colours; they may be the same. `changes`: rows that
 /// may be others than the last time; afterwards, rows of `out` that are.
 template <typename Row>
 void pool_plainly(const Row& row, std::span<const std::uint8_t> screen, const std::uint8_t* older,
                   std::uint8_t* out, Changes& changes) noexcept {
   constexpr std::size_t kSize = kScreenWidth * Row::kChannels;
-  std::array<std::uint8_t, kSize> newest;
-  std::array<std::uint8_t, kSize> other;
   for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
     if (!changes[y]) continue;
-    row(screen.data() + (y * kScreenWidth), newest.data());
-    row(older + (y * kScreenWidth), other.data());
-    changes[y] = maximum(newest.data(), other.data(), out + (y * kSize), kSize);
+    const std::size_t at = y * kScreenWidth;
+    changes[y] = pool_row(row, screen.data() + at, older + at, out + (y * kSize));
   }
 }
 
 template <typename Row>
 void pool(const Row& row, std::span<const std::uint8_t> screen, const std::uint8_t* older,
           std::uint8_t* out, Changes& changes) noexcept {
-#ifdef FASTRL_VBMI
-  if constexpr (requires { row.pool_wide(screen, older, out, changes); }) {
-    if (Row::has_wide()) return row.pool_wide(screen, older, out, changes);
+#ifdef __x86_64__
+  if constexpr (requires { row.pool_avx2(screen, older, out, changes); }) {
+    if (vectors >= Vectors::kVbmi) return row.pool_vbmi(screen, older, out, changes);
+    if (vectors >= Vectors::kAvx2) return row.pool_avx2(screen, older, out, changes);
   }
 #endif
   pool_plainly(row, screen, older, out, changes);
@@ -498,7 +560,7 @@ class Resize {
     for (std::size_t i = 0; i < 2 * line_size() / 8; ++i) {
       _mm_storeu_si128(scratch + i, _mm_setzero_si128());
     }
-    const bool wide = resizes_wide && !wide_chunks_.empty();
+    const bool wide = vectors >= Vectors::kAvx512 && !wide_chunks_.empty();
     bool can_repeat = false;
     const auto changed = [&](const Tap& tap) { return (*changes)[tap.source]; };
     for (std::size_t y = 0; y < rows_.dst; ++y, dst += columns_.dst) {
@@ -537,7 +599,7 @@ class Resize {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"  // gcc 12 says it of its own intrinsics.
   /// As add_rows.
-  FASTRL_WORDS bool add_rows_wide(const std::uint8_t* src, std::size_t y, std::int16_t* line,
+  FASTRL_IN_64 bool add_rows_wide(const std::uint8_t* src, std::size_t y, std::int16_t* line,
                                   const std::int16_t* last) const noexcept {
     const auto taps = rows_.taps_of(y);
     const std::int16_t* shares = row_shares_.data() + rows_.first[y];
@@ -557,7 +619,7 @@ class Resize {
   }
 
   /// As add_columns.
-  FASTRL_WORDS unsigned add_columns_wide(const WideChunk& chunk, const std::int16_t* line,
+  FASTRL_IN_64 unsigned add_columns_wide(const WideChunk& chunk, const std::int16_t* line,
                                          std::uint8_t* dst) const noexcept {
     const __m512i low = _mm512_loadu_si512(line + chunk.window);
     const __m512i high = _mm512_loadu_si512(line + chunk.window + WideChunk::kRegister);

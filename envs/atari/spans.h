@@ -10,12 +10,9 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __x86_64__
-#include <immintrin.h>
-#endif
-
 #include "envs/atari/operations.h"
 #include "envs/atari/tia.h"
+#include "envs/atari/vectors.h"
 
 namespace fastrl::envs::atari {
 
@@ -178,19 +175,48 @@ void paint_plainly(std::uint8_t* row, const Columns& span, const Objects& at,
 }
 
 #ifdef __x86_64__
-#define FASTRL_WIDE gnu::target("avx512bw,avx512vl,bmi,bmi2,lzcnt")
-inline bool has_wide() noexcept {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
-         __builtin_cpu_supports("bmi2") != 0;
+#define FASTRL_AVX2 gnu::target("avx2,bmi,bmi2,lzcnt")
+#define FASTRL_AVX512 gnu::target("avx512bw,avx512vl,bmi,bmi2,lzcnt")
+
+/// The lower 32 bits, a byte each.
+[[FASTRL_AVX2]] inline __m256i bytes_of(std::uint64_t bits) noexcept {
+  const __m256i byte =
+      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+  const __m256i bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201U));
+  const __m256i all = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int>(bits)), byte);
+  return _mm256_cmpeq_epi8(_mm256_and_si256(all, bit), bit);
 }
-/// Tests turn it off to see the plain version.
-inline bool paints_wide = has_wide();
+
+/// The same, 32 pixels at a time.
+template <Order kOrder>
+[[FASTRL_AVX2]] void paint_avx2(std::uint8_t* row, const Columns& span, const Objects& at,
+                                const Colours& colours) noexcept {
+  const __m256i background = _mm256_set1_epi8(static_cast<char>(colours.background));
+  const __m256i low = _mm256_set1_epi8(static_cast<char>(colours.low));
+  const __m256i middle = _mm256_set1_epi8(static_cast<char>(colours.middle));
+  const __m256i high = _mm256_set1_epi8(static_cast<char>(colours.high));
+  for (std::uint64_t Columns::* word : {&Columns::left, &Columns::middle, &Columns::right}) {
+    const Layers layers = layers_of<kOrder>(at, word);
+    for (const unsigned half : {0U, 32U}) {
+      const auto here = static_cast<std::uint32_t>(span.*word >> half);
+      if (here == 0) continue;
+      __m256i pixels = _mm256_blendv_epi8(background, low, bytes_of(layers.low >> half));
+      pixels = _mm256_blendv_epi8(pixels, middle, bytes_of(layers.middle >> half));
+      pixels = _mm256_blendv_epi8(pixels, high, bytes_of(layers.high >> half));
+      auto* const to = reinterpret_cast<__m256i*>(row + half);
+      if (here != ~std::uint32_t{0}) {
+        pixels = _mm256_blendv_epi8(_mm256_loadu_si256(to), pixels, bytes_of(here));
+      }
+      _mm256_storeu_si256(to, pixels);
+    }
+    row += 64;
+  }
+}
 
 /// The same, 64 pixels at a time.
 template <Order kOrder>
-[[FASTRL_WIDE]] void paint_wide(std::uint8_t* row, const Columns& span, const Objects& at,
-                                const Colours& colours) noexcept {
+[[FASTRL_AVX512]] void paint_avx512(std::uint8_t* row, const Columns& span, const Objects& at,
+                                    const Colours& colours) noexcept {
   const __m512i background = _mm512_set1_epi8(static_cast<char>(colours.background));
   const __m512i low = _mm512_set1_epi8(static_cast<char>(colours.low));
   const __m512i middle = _mm512_set1_epi8(static_cast<char>(colours.middle));
@@ -206,25 +232,26 @@ template <Order kOrder>
 }
 #endif
 
-template <bool kWide, Order kOrder>
+template <Vectors kVectors, Order kOrder>
 void paint(std::uint8_t* row, const Columns& span, const Objects& at,
            const Colours& colours) noexcept {
 #ifdef __x86_64__
-  if constexpr (kWide) return paint_wide<kOrder>(row, span, at, colours);
+  if constexpr (kVectors == Vectors::kAvx512) return paint_avx512<kOrder>(row, span, at, colours);
+  if constexpr (kVectors == Vectors::kAvx2) return paint_avx2<kOrder>(row, span, at, colours);
 #endif
   paint_plainly<kOrder>(row, span, at, colours);
 }
 
-template <bool kWide>
+template <Vectors kVectors>
 inline void paint(std::uint8_t* row, const Columns& span, const Objects& at,
                   const Colours& colours) noexcept {
   switch (colours.order) {
     case Order::kObjects:
-      return paint<kWide, Order::kObjects>(row, span, at, colours);
+      return paint<kVectors, Order::kObjects>(row, span, at, colours);
     case Order::kPlayfield:
-      return paint<kWide, Order::kPlayfield>(row, span, at, colours);
+      return paint<kVectors, Order::kPlayfield>(row, span, at, colours);
     case Order::kScore:
-      return paint<kWide, Order::kScore>(row, span, at, colours);
+      return paint<kVectors, Order::kScore>(row, span, at, colours);
   }
 }
 
@@ -246,7 +273,7 @@ class SpanPainter {
 
   /// Columns [first, first + count) of a line, on which these things are, go to the pixels from
   /// `pen` on.
-  template <bool kWide>
+  template <Vectors kVectors>
   void paint(Tia& tia, Tia::Things on, std::size_t pen, int first, int count) noexcept {
     if ((tia.vblank & 2) != 0) {
       if constexpr (kPixels) std::memset(frame_ + pen, 0, static_cast<std::size_t>(count));
@@ -256,7 +283,7 @@ class SpanPainter {
     const bool moved = stale_ != 0 && place(tia, on);
     if (kPixels && moved) colours_ = colours_of(tia, on);
     if (count == Tia::kWidth) {
-      if (!moved && whole_line_ != nullptr) return repeat<kWide>(tia, pen);
+      if (!moved && whole_line_ != nullptr) return repeat<kVectors>(tia, pen);
       whole_line_ = kPixels ? frame_ + pen : &kSeen;
       combed_ = false;
     } else if (moved) {
@@ -264,7 +291,7 @@ class SpanPainter {
     }
     const Columns span = count == Tia::kWidth ? kWholeLine : Columns::range(first, count);
     if (latches_ != 0) collide(tia, on, span);
-    if constexpr (kPixels) spans::paint<kWide>(frame_ + pen - first, span, at_, colours_);
+    if constexpr (kPixels) spans::paint<kVectors>(frame_ + pen - first, span, at_, colours_);
   }
 
   void blank(std::size_t pen, int count) noexcept {
@@ -296,13 +323,13 @@ class SpanPainter {
   static constexpr Tia::Things kMinded = kObjects | (kPixels ? Tia::kColours : 0U);
 
   /// The same line again. What the comb of the last one took away may be needed now.
-  template <bool kWide>
+  template <Vectors kVectors>
   void repeat(const Tia& tia, std::size_t pen) noexcept {
     if constexpr (kPixels) {
       std::uint8_t* const row = frame_ + pen;
       std::memcpy(row, whole_line_, Tia::kWidth);
       if (combed_ && !tia.comb_pending)
-        spans::paint<kWide>(row, Columns::before(Tia::kCombColumns), at_, colours_);
+        spans::paint<kVectors>(row, Columns::before(Tia::kCombColumns), at_, colours_);
       whole_line_ = row;
       combed_ = false;
     }

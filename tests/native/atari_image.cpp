@@ -88,18 +88,6 @@ Bytes resized(const Bytes& image, int height, int width, bool plain) {
   return out;
 }
 
-/// Whether resizing takes what this processor can do. Returns whether it can.
-bool resize_wide(bool wide) {
-#ifdef __x86_64__
-  const bool can = __builtin_cpu_supports("avx512bw") != 0;
-  resizes_wide = wide && can;
-  return can;
-#else
-  static_cast<void>(wide);
-  return false;
-#endif
-}
-
 }  // namespace
 
 PYBIND11_MODULE(atari_image, module) {
@@ -109,6 +97,8 @@ PYBIND11_MODULE(atari_image, module) {
              py::arg("out").noconvert(), py::arg("plain"), py::arg("rows"));
   module.def("resized", resized, py::arg("image"), py::arg("height"), py::arg("width"),
              py::arg("plain"));
-  module.def("resize_wide", resize_wide, py::arg("wide"));
+  module.attr("best_vectors") = static_cast<int>(best_vectors());
+  module.def(
+      "use_vectors", [](int level) { vectors = static_cast<Vectors>(level); }, py::arg("level"));
   module.def("updated", updated, py::arg("image"), py::arg("last"), py::arg("changes"));
 }

@@ -131,9 +131,7 @@ struct Session {
       translation = translate<FastConsole>(*code);
       rom.translation = translation.get();
     }
-#ifdef __x86_64__
-    spans::paints_wide = std::is_same_v<Machine, TranslatedAtari> && spans::has_wide();
-#endif
+    vectors = std::is_same_v<Machine, TranslatedAtari> ? best_vectors() : Vectors::kNone;
     atari.load(rom, static_cast<Game>(facts - kGames.begin()), options);
   }
   Session(const Session&) = delete;
@@ -188,7 +186,8 @@ struct Session {
 
 /// Plays held random actions on both consoles and says where they part, if they do: after every
 /// frame in memory, registers, clock and latches, and on the frames that somebody looks at in the
-/// picture. The fast console is told at random which frames will be seen, and not the truth.
+/// picture. The fast console is told at random which frames will be seen, and not the truth, and
+/// which vector instructions to use.
 template <typename Machine>
 std::string part(const std::string& game, const py::bytes& image, bool known, int num_frames,
                  std::uint32_t seed) {
@@ -202,6 +201,7 @@ std::string part(const std::string& game, const py::bytes& image, bool known, in
   int action = 0;
   for (int frame = 0; frame < num_frames; ++frame) {
     if (draws() % 8 == 0) action = static_cast<int>(draws() % actions::kNumActions);
+    vectors = static_cast<Vectors>(draws() % (static_cast<unsigned>(best_vectors()) + 1));
     const std::string where = "frame " + std::to_string(frame) + ": ";
     if (plain->act(action, 1.0F, true) != fast->act(action, 1.0F, draws() % 2 == 0)) {
       return where + "reward";
