@@ -42,14 +42,16 @@ class Beam {
         memo_(memo),
         cursor_(memo, tia, kPixels) {}
 
-  /// Latches to look for from now on. Once more after a CXCLR: what is set is not looked for.
-  void look_for(std::uint16_t latches) noexcept {
+  /// Latches to look for from now on; what is set is not looked for.
+  void look_for(Tia& tia, std::uint16_t latches) noexcept {
+    if (latches == latches_) return;
+    make_up(tia, due_);
     painter_.look_for(latches);
     latches_ = latches;
     sought_ &= latches;
   }
 
-  /// `tia` is the one that this began with.
+  /// `tia` is the one that this began with. What is due need not be made before `finish`.
   void play(Tia& tia, std::span<const TiaAccess> log) noexcept {
     cursor_.find_same(log);
     if (cursor_.next_access() == MemoCursor::kNone) {
@@ -57,8 +59,12 @@ class Beam {
     } else {
       play<true>(tia, log);
     }
-    make_up(tia, due_);
     if (!log.empty()) tia.end_if_late(clock_of(log.back().cycle()));
+  }
+
+  /// Makes what is due at the end of the frame.
+  void finish(Tia& tia) noexcept {
+    make_up(tia, due_);
     tia.drawn = std::min(due_, window_end_);
   }
 
@@ -68,10 +74,10 @@ class Beam {
   /// At the end of a frame with this log.
   void keep(std::span<const TiaAccess> log) noexcept { cursor_.keep(log); }
 
-  /// The picture up to a clock.
+  /// The latches up to a clock.
   void catch_up(Tia& tia, Clock now) noexcept {
     due_ = std::max(due_, now);
-    make_up(tia, due_);
+    if (painter_.may_meet(tia, on_)) make_up(tia, due_);
   }
 
  private:
@@ -132,7 +138,7 @@ class Beam {
         const Tia::Things things = (Tia::kHasM0 | Tia::kHasP0) << p;
         if (tia.players[p].first_copy_hidden || !steady(tia, p)) {
           change_line(tia, due, things);
-        } else if (value != tia.nusiz[p]) {
+        } else if (value != tia.nusiz[p] && (on_ & things) != 0) {
           change_shape(tia, due, things);
         }
         tia.nusiz[p] = value;
@@ -146,7 +152,7 @@ class Beam {
       case COLUBK: {
         std::uint8_t& colour = tia.colours[number(COLUP0)];
         const std::uint8_t next = tia.with_colour_loss(value);
-        if (kPixels && next != colour) change_line(tia, due, Tia::kColours);
+        if (kPixels && next != colour) change_colour(tia, due, number(COLUP0));
         colour = next;
         break;
       }
@@ -179,13 +185,12 @@ class Beam {
       case RESP0:
       case RESP1: {
         const std::size_t p = number(RESP0);
-        make_up(tia, due);
         const Tia::Strobe strobe = tia.strobe_player(p, h());
-        if (strobe.old_copy_shown) {
-          due = std::max(due, plus(now, Tia::kCopyClocks));
-          make_up(tia, due);
+        if (strobe.old_copy_shown) due = std::max(due, plus(now, Tia::kCopyClocks));
+        // A copy that is hidden is so until the end of this line.
+        if (shown_[p] != 0 || due > line_ + Tia::kLineClocks) {
+          change_line(tia, due, Tia::kHasP0 << p);
         }
-        painter_.changed(Tia::kHasP0 << p);
         tia.reset_player(p, strobe);
         break;
       }
@@ -371,6 +376,16 @@ class Beam {
   FASTRL_INLINE void change_shape(Tia& tia, Clock due, Tia::Things things) noexcept {
     if (!painter_.idle(tia, on_ | things)) make_up(tia, due);
     painter_.changed(things);
+  }
+
+  /// Before a change of COLUP0, COLUP1, COLUPF or COLUBK.
+  FASTRL_INLINE void change_colour(Tia& tia, Clock due, std::size_t which) noexcept {
+    static constexpr std::array<Tia::Things, 4> kThings{
+        Tia::kHasP0 | Tia::kHasM0, Tia::kHasP1 | Tia::kHasM1, Tia::kHasPlayfield | Tia::kHasBall};
+    const bool score = (tia.ctrlpf & 2) != 0 && (on_ & Tia::kHasPlayfield) != 0;
+    const bool is_seen = which == 3 || (on_ & kThings[which]) != 0 || (score && which < 2);
+    if (is_seen) make_up(tia, due);
+    painter_.changed(Tia::kColours);
   }
 
   /// Makes what is due.

@@ -77,8 +77,15 @@ struct FastConsole : Console {
     const int pin = address & 15;
     if (pin < 8) {
       auto& run = static_cast<Run&>(processor);
-      seek(run, Tia::latches_at(pin), now);
-      return static_cast<std::uint8_t>(tia.latches(pin) | (before & 0x3F));
+      const std::uint16_t latches = Tia::latches_at(pin);
+      // The last CXCLR may wait to be played.
+      std::uint16_t set = run.cleared > run.num_replayed ? 0 : tia.collisions;
+      const bool is_new = (latches & ~run.sought) != 0;
+      if (is_new || may_have_met(run, latches & ~static_cast<unsigned>(set))) {
+        seek(run, latches, now);
+        set = tia.collisions;
+      }
+      return static_cast<std::uint8_t>(Tia::latches(set, pin) | (before & 0x3F));
     }
     const auto charged = [&](std::int32_t resistance) {
       return Tia::charged(resistance, now, processor.dumping, processor.dump_ended);
@@ -114,7 +121,8 @@ struct FastConsole : Console {
         : start(tia),
           painter(tia, frame, is_seen ? memo : nullptr),
           lookout(tia, nullptr, is_seen ? nullptr : memo),
-          seen(is_seen) {}
+          seen(is_seen),
+          may_show(FastConsole::may_show(tia)) {}
 
     Tia start;
     Beam<true> painter;  ///< If the frame is seen, else:
@@ -123,6 +131,18 @@ struct FastConsole : Console {
     std::uint16_t sought = 0;        ///< Latches that are looked for, from the start on.
     bool begun = false;              ///< The beam has moved.
     std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
+    Tia::Things may_show;            ///< From the last of them to the first `num_scanned`.
+    std::uint32_t num_scanned = 0;
+
+    /// The beam that follows this frame.
+    template <typename Use>
+    void with_beam(Use use) noexcept {
+      if (seen) {
+        use(painter);
+      } else {
+        use(lookout);
+      }
+    }
 
     [[nodiscard]] std::span<const TiaAccess> log() const noexcept {
       return std::span<const TiaAccess>(accesses).first(num_accesses);
@@ -161,6 +181,7 @@ struct FastConsole : Console {
     bus = processor.bus;
     last_was_read = processor.last_was_read;
     replay(processor);
+    processor.with_beam([this](auto& beam) { beam.finish(tia); });
     static_cast<void>(tia.end_update(cycle));
     keep_picture(processor);
     return true;
@@ -180,6 +201,7 @@ struct FastConsole : Console {
                   std::size_t cleared, std::uint16_t latches) noexcept {
     copy.collisions = tia.collisions;
     follow(beam, copy, log, cleared, latches);
+    beam.finish(copy);
     tia.collisions = static_cast<std::uint16_t>(tia.collisions | (copy.collisions & latches));
   }
 
@@ -201,22 +223,65 @@ struct FastConsole : Console {
     }
     run.begun = true;
     replay(run);
-    if (run.seen) {
-      run.painter.catch_up(tia, clock_of(now));
-    } else {
-      run.lookout.catch_up(tia, clock_of(now));
+    run.with_beam([&](auto& beam) { beam.catch_up(tia, clock_of(now)); });
+    run.may_show = may_show(tia);
+    run.num_scanned = run.num_accesses;
+  }
+
+  /// Not things that show: the picture was blanked before, but may not be so any more.
+  static constexpr Tia::Things kMayUnblank = 1U << 6U;
+
+  /// What an access may show that was not shown before it.
+  struct Shows {
+    unsigned mask;  ///< It does so if its value has one of these bits, of which it has kAlways.
+    Tia::Things things;
+  };
+  static constexpr unsigned kAlways = 0x100;
+  static constexpr std::array<Shows, 64> kShows = [] {
+    std::array<Shows, 64> table{};
+    for (std::size_t p = 0; p < 2; ++p) {
+      table[Tia::GRP0 + p] = {0xFF, Tia::kHasP0 << p};
+      table[Tia::VDELP0 + p] = {kAlways, Tia::kHasP0 << p};
+      table[Tia::ENAM0 + p] = {0x02, Tia::kHasM0 << p};
+      table[Tia::RESMP0 + p] = {kAlways, Tia::kHasM0 << p};
     }
+    table[Tia::ENABL] = {0x02, Tia::kHasBall};
+    table[Tia::VDELBL] = {kAlways, Tia::kHasBall};
+    for (const int pf : {Tia::PF0, Tia::PF1, Tia::PF2}) {
+      table[static_cast<std::size_t>(pf)] = {0xFF, Tia::kHasPlayfield};
+    }
+    table[Tia::VBLANK] = {kAlways, kMayUnblank};
+    return table;
+  }();
+
+  /// What is shown now, or may be after a write that kShows has nothing of.
+  static Tia::Things may_show(const Tia& tia) noexcept {
+    Tia::Things things = tia.shown();
+    for (std::size_t p = 0; p < 2; ++p) {
+      if (tia.players[p].delay && tia.players[p].graphics != 0) things |= Tia::kHasP0 << p;
+    }
+    if (tia.ball.delay && tia.ball.enabled) things |= Tia::kHasBall;
+    return (tia.vblank & 2) != 0 ? things : things | kMayUnblank;
+  }
+
+  /// Whether one of these latches may have been set by now. If not, as in most rows of games that
+  /// ask in every row, the log can wait.
+  [[nodiscard]] static bool may_have_met(Run& run, unsigned latches) noexcept {
+    Tia::Things things = run.may_show;
+    for (; run.num_scanned < run.num_accesses; ++run.num_scanned) {
+      const TiaAccess access = run.accesses[run.num_scanned];
+      const Shows& shows = kShows[static_cast<std::size_t>(access.reg())];
+      things |= ((access.value() | kAlways) & shows.mask) != 0 ? shows.things : 0U;
+    }
+    run.may_show = things;
+    return (things & kMayUnblank) != 0 && (Tia::kCollisions[things & 63U] & latches) != 0;
   }
 
   void replay(Run& run) noexcept {
     const auto log = run.log().subspan(run.num_replayed);
     const std::size_t cleared = std::max(run.cleared, run.num_replayed) - run.num_replayed;
     run.num_replayed = run.num_accesses;
-    if (run.seen) {
-      follow(run.painter, tia, log, cleared, run.sought);
-    } else {
-      follow(run.lookout, tia, log, cleared, run.sought);
-    }
+    run.with_beam([&](auto& beam) { follow(beam, tia, log, cleared, run.sought); });
   }
 
   /// Plays a log, whose last CXCLR ends at `cleared`, and looks for meetings that set `latches`.
@@ -225,10 +290,10 @@ struct FastConsole : Console {
                      std::size_t cleared, std::uint16_t latches) noexcept {
     if (latches == 0) cleared = 0;  // Nothing to look for, before it or after.
     if (cleared > 0) {
-      beam.look_for(0);
+      beam.look_for(tia, 0);
       beam.play(tia, log.first(cleared));
     }
-    beam.look_for(latches);
+    beam.look_for(tia, latches);
     beam.play(tia, log.subspan(cleared));
   }
 
@@ -295,6 +360,7 @@ struct FastConsole : Console {
     Tia copy = picture.start;
     Beam<true> painter(copy, frames[frame].data(), &picture.memo);
     follow(painter, copy, picture.log(), 0, 0);
+    painter.finish(copy);
     changed_ |= ~painter.repeated();
     painter.keep(picture.log());
     picture.undrawn = false;

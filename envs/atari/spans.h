@@ -196,6 +196,10 @@ template <Order kOrder>
   const __m256i middle = _mm256_set1_epi8(static_cast<char>(colours.middle));
   const __m256i high = _mm256_set1_epi8(static_cast<char>(colours.high));
   for (std::uint64_t Columns::* word : {&Columns::left, &Columns::middle, &Columns::right}) {
+    if (span.*word == 0) {
+      row += 64;
+      continue;
+    }
     const Layers layers = layers_of<kOrder>(at, word);
     for (const unsigned half : {0U, 32U}) {
       const auto here = static_cast<std::uint32_t>(span.*word >> half);
@@ -312,7 +316,11 @@ class SpanPainter {
   /// Whether it would neither paint nor find anything as things are.
   FASTRL_INLINE [[nodiscard]] bool idle(const Tia& tia, Tia::Things on) const noexcept {
     if constexpr (kPixels) return false;
-    return latches_ == 0 || (tia.vblank & 2) != 0 || open_latches(tia, on) == 0;
+    return !may_meet(tia, on);
+  }
+  /// Whether it could find something.
+  FASTRL_INLINE [[nodiscard]] bool may_meet(const Tia& tia, Tia::Things on) const noexcept {
+    return latches_ != 0 && (tia.vblank & 2) == 0 && open_latches(tia, on) != 0;
   }
 
  private:

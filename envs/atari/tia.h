@@ -285,7 +285,7 @@ struct Tia : TiaRegisters {
         high = ports.right.pin6 ? 0x80 : 0;
         break;
       default:
-        if (pin < 8) high = latches(pin);
+        if (pin < 8) high = latches(collisions, pin);
         break;
     }
     return static_cast<std::uint8_t>(high | (bus & 0x3F));
@@ -670,7 +670,7 @@ struct Tia : TiaRegisters {
   }
 
   /// Bits 7 and 6 of a collision register: two latches each, but CXBLPF.
-  [[nodiscard]] int latches(int pin) const noexcept {
+  [[nodiscard]] static constexpr int latches(std::uint16_t collisions, int pin) noexcept {
     if (pin == 6) return (collisions >> 5) & 0x80;
     const int bit = pin < 6 ? 2 * pin : 13;
     return (((collisions >> bit) & 1) << 7) | (((collisions >> (bit + 1)) & 1) << 6);
