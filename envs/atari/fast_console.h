@@ -271,7 +271,8 @@ struct FastConsole : Console {
     for (; run.num_scanned < run.num_accesses; ++run.num_scanned) {
       const TiaAccess access = run.accesses[run.num_scanned];
       const Shows& shows = kShows[static_cast<std::size_t>(access.reg())];
-      things |= ((access.value() | kAlways) & shows.mask) != 0 ? shows.things : 0U;
+      const unsigned shown = (access.value() | kAlways) & shows.mask;
+      things |= shows.things & (0U - static_cast<unsigned>(shown != 0));  // Without a branch.
     }
     run.may_show = things;
     return (things & kMayUnblank) != 0 && (Tia::kCollisions[things & 63U] & latches) != 0;
