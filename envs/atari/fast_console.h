@@ -18,6 +18,7 @@
 
 #include "envs/atari/beam.h"
 #include "envs/atari/console.h"
+#include "envs/atari/may_show.h"
 #include "envs/atari/threaded.h"
 
 namespace fastrl::envs::atari {
@@ -122,7 +123,7 @@ struct FastConsole : Console {
           painter(tia, frame, is_seen ? memo : nullptr),
           lookout(tia, nullptr, is_seen ? nullptr : memo),
           seen(is_seen),
-          may_show(FastConsole::may_show(tia)) {}
+          may_show(tia) {}
 
     Tia start;
     Beam<true> painter;  ///< If the frame is seen, else:
@@ -131,8 +132,8 @@ struct FastConsole : Console {
     std::uint16_t sought = 0;        ///< Latches that are looked for, from the start on.
     bool begun = false;              ///< The beam has moved.
     std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
-    Tia::Things may_show;            ///< From the last of them to the first `num_scanned`.
-    std::uint32_t num_scanned = 0;
+    MayShow may_show;                ///< From then on,
+    std::uint32_t num_scanned = 0;   ///< up to there.
 
     /// The beam that follows this frame.
     template <typename Use>
@@ -224,58 +225,17 @@ struct FastConsole : Console {
     run.begun = true;
     replay(run);
     run.with_beam([&](auto& beam) { beam.catch_up(tia, clock_of(now)); });
-    run.may_show = may_show(tia);
+    run.may_show = MayShow(tia);
     run.num_scanned = run.num_accesses;
-  }
-
-  /// Not things that show: the picture was blanked before, but may not be so any more.
-  static constexpr Tia::Things kMayUnblank = 1U << 6U;
-
-  /// What an access may show that was not shown before it.
-  struct Shows {
-    unsigned mask;  ///< It does so if its value has one of these bits, of which it has kAlways.
-    Tia::Things things;
-  };
-  static constexpr unsigned kAlways = 0x100;
-  static constexpr std::array<Shows, 64> kShows = [] {
-    std::array<Shows, 64> table{};
-    for (std::size_t p = 0; p < 2; ++p) {
-      table[Tia::GRP0 + p] = {0xFF, Tia::kHasP0 << p};
-      table[Tia::VDELP0 + p] = {kAlways, Tia::kHasP0 << p};
-      table[Tia::ENAM0 + p] = {0x02, Tia::kHasM0 << p};
-      table[Tia::RESMP0 + p] = {kAlways, Tia::kHasM0 << p};
-    }
-    table[Tia::ENABL] = {0x02, Tia::kHasBall};
-    table[Tia::VDELBL] = {kAlways, Tia::kHasBall};
-    for (const int pf : {Tia::PF0, Tia::PF1, Tia::PF2}) {
-      table[static_cast<std::size_t>(pf)] = {0xFF, Tia::kHasPlayfield};
-    }
-    table[Tia::VBLANK] = {kAlways, kMayUnblank};
-    return table;
-  }();
-
-  /// What is shown now, or may be after a write that kShows has nothing of.
-  static Tia::Things may_show(const Tia& tia) noexcept {
-    Tia::Things things = tia.shown();
-    for (std::size_t p = 0; p < 2; ++p) {
-      if (tia.players[p].delay && tia.players[p].graphics != 0) things |= Tia::kHasP0 << p;
-    }
-    if (tia.ball.delay && tia.ball.enabled) things |= Tia::kHasBall;
-    return (tia.vblank & 2) != 0 ? things : things | kMayUnblank;
   }
 
   /// Whether one of these latches may have been set by now. If not, as in most rows of games that
   /// ask in every row, the log can wait.
   [[nodiscard]] static bool may_have_met(Run& run, unsigned latches) noexcept {
-    Tia::Things things = run.may_show;
     for (; run.num_scanned < run.num_accesses; ++run.num_scanned) {
-      const TiaAccess access = run.accesses[run.num_scanned];
-      const Shows& shows = kShows[static_cast<std::size_t>(access.reg())];
-      const unsigned shown = (access.value() | kAlways) & shows.mask;
-      things |= shows.things & (0U - static_cast<unsigned>(shown != 0));  // Without a branch.
+      run.may_show.add(run.accesses[run.num_scanned]);
     }
-    run.may_show = things;
-    return (things & kMayUnblank) != 0 && (Tia::kCollisions[things & 63U] & latches) != 0;
+    return run.may_show.may_set(latches);
   }
 
   void replay(Run& run) noexcept {

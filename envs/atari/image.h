@@ -33,12 +33,6 @@ inline constexpr std::size_t kScreenWidth = 160;
 /// By row of a screen: whether it is another than the last time, or may be.
 using Changes = std::array<bool, 300>;
 
-#ifdef __x86_64__
-#define FASTRL_IN_32 [[gnu::target("avx2")]]
-#define FASTRL_IN_64 [[gnu::target("avx512bw")]]
-#define FASTRL_VBMI [[gnu::target("avx512vbmi,avx512bw")]]
-#endif
-
 /// out = max(a, b), byte by byte. Returns whether that changed `out`, which may be one of the two.
 inline bool maximum(const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* out,
                     std::size_t n) noexcept {
@@ -76,8 +70,8 @@ class GreyRow {
 
 #ifdef __x86_64__
   /// `pool` below, 32 pixels at a time.
-  FASTRL_IN_32 void pool_avx2(std::span<const std::uint8_t> screen, const std::uint8_t* older,
-                              std::uint8_t* out, Changes& changes) const noexcept {
+  [[FASTRL_AVX2]] void pool_avx2(std::span<const std::uint8_t> screen, const std::uint8_t* older,
+                                 std::uint8_t* out, Changes& changes) const noexcept {
     const EvenTable table(greys_.data());
     for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
       if (!changes[y]) continue;
@@ -109,8 +103,8 @@ class GreyRow {
   }
 
   /// The same, 64 pixels at a time: the table is in four registers.
-  FASTRL_VBMI void pool_vbmi(std::span<const std::uint8_t> screen, const std::uint8_t* older,
-                             std::uint8_t* out, Changes& changes) const noexcept {
+  [[FASTRL_VBMI]] void pool_vbmi(std::span<const std::uint8_t> screen, const std::uint8_t* older,
+                                 std::uint8_t* out, Changes& changes) const noexcept {
     const Table table(greys_.data());
     for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
       if (!changes[y]) continue;
@@ -137,7 +131,7 @@ class GreyRow {
     /// 16 of the 128 greys, combined with the 16 before. (A std::array drops the type's alignment.)
     __m256i parts[kParts];
 
-    FASTRL_IN_32 explicit EvenTable(const std::uint8_t* greys) noexcept {
+    [[FASTRL_AVX2]] explicit EvenTable(const std::uint8_t* greys) noexcept {
       __m256i before = _mm256_setzero_si256();
       for (std::size_t i = 0; i < kParts; ++i) {
         const auto* const from = reinterpret_cast<const __m128i*>(greys + (32 * i));
@@ -152,7 +146,7 @@ class GreyRow {
 
     /// A shuffle finds nothing for a negative index, and looks at the lower four bits of others:
     /// all parts up to the right one find something, of which but the last grey cancels out.
-    FASTRL_IN_32 __m256i operator()(__m256i pixels) const noexcept {
+    [[FASTRL_AVX2]] __m256i operator()(__m256i pixels) const noexcept {
       __m256i index = _mm256_and_si256(_mm256_srli_epi16(pixels, 1), _mm256_set1_epi8(0x7F));
       __m256i found = _mm256_shuffle_epi8(parts[0], index);
       for (std::size_t i = 1; i < kParts; ++i) {
@@ -169,13 +163,13 @@ class GreyRow {
     __m512i third;
     __m512i fourth;
 
-    FASTRL_VBMI explicit Table(const std::uint8_t* greys) noexcept
+    [[FASTRL_VBMI]] explicit Table(const std::uint8_t* greys) noexcept
         : first(_mm512_loadu_si512(greys)),
           second(_mm512_loadu_si512(greys + 64)),
           third(_mm512_loadu_si512(greys + 128)),
           fourth(_mm512_loadu_si512(greys + 192)) {}
 
-    FASTRL_VBMI __m512i operator()(__m512i pixels) const noexcept {
+    [[FASTRL_VBMI]] __m512i operator()(__m512i pixels) const noexcept {
       const __m512i low = _mm512_permutex2var_epi8(first, pixels, second);
       const __m512i high = _mm512_permutex2var_epi8(third, pixels, fourth);
       return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(pixels), high);
@@ -599,8 +593,8 @@ class Resize {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"  // gcc 12 says it of its own intrinsics.
   /// As add_rows.
-  FASTRL_IN_64 bool add_rows_wide(const std::uint8_t* src, std::size_t y, std::int16_t* line,
-                                  const std::int16_t* last) const noexcept {
+  [[FASTRL_AVX512]] bool add_rows_wide(const std::uint8_t* src, std::size_t y, std::int16_t* line,
+                                       const std::int16_t* last) const noexcept {
     const auto taps = rows_.taps_of(y);
     const std::int16_t* shares = row_shares_.data() + rows_.first[y];
     __mmask32 differ = 0;
@@ -619,8 +613,8 @@ class Resize {
   }
 
   /// As add_columns.
-  FASTRL_IN_64 unsigned add_columns_wide(const WideChunk& chunk, const std::int16_t* line,
-                                         std::uint8_t* dst) const noexcept {
+  [[FASTRL_AVX512]] unsigned add_columns_wide(const WideChunk& chunk, const std::int16_t* line,
+                                              std::uint8_t* dst) const noexcept {
     const __m512i low = _mm512_loadu_si512(line + chunk.window);
     const __m512i high = _mm512_loadu_si512(line + chunk.window + WideChunk::kRegister);
     __m512i sum = _mm512_setzero_si512();

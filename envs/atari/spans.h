@@ -175,9 +175,6 @@ void paint_plainly(std::uint8_t* row, const Columns& span, const Objects& at,
 }
 
 #ifdef __x86_64__
-#define FASTRL_AVX2 gnu::target("avx2,bmi,bmi2,lzcnt")
-#define FASTRL_AVX512 gnu::target("avx512bw,avx512vl,bmi,bmi2,lzcnt")
-
 /// The lower 32 bits, a byte each.
 [[FASTRL_AVX2]] inline __m256i bytes_of(std::uint64_t bits) noexcept {
   const __m256i byte =

@@ -5,6 +5,11 @@
 
 #ifdef __x86_64__
 #include <immintrin.h>
+
+// What functions for a level are compiled for.
+#define FASTRL_AVX2 gnu::target("avx2,bmi,bmi2,lzcnt")
+#define FASTRL_AVX512 gnu::target("avx512bw,avx512vl,bmi,bmi2,lzcnt")
+#define FASTRL_VBMI gnu::target("avx512vbmi,avx512bw,avx512vl,bmi,bmi2,lzcnt")
 #endif
 
 namespace fastrl::envs::atari {
