@@ -313,6 +313,8 @@ struct Consoles {
   void scramble(Source& source) {
     Source same = source;
     Source again = source;
+    // Who has met before is in the state, not still to be found out.
+    for (FastAtari* each : {&fast, &translated}) each->console.settle(Tia::kAllLatches);
     ::scramble(plain, rom, source);
     ::scramble(fast, rom, same);
     ::scramble(translated, rom, again);
