@@ -42,7 +42,8 @@ class Beam {
         memo_(memo),
         cursor_(memo, tia, kPixels) {}
 
-  /// Latches to look for from now on; what is set is not looked for.
+  /// Latches to look for from now on; what is set is not looked for. Over a CXCLR: none, then
+  /// again.
   void look_for(Tia& tia, std::uint16_t latches) noexcept {
     if (latches == latches_) return;
     make_up(tia, due_);

@@ -266,7 +266,8 @@ class SpanPainter {
   /// `frame` is not used without pixels.
   explicit SpanPainter(std::uint8_t* frame) noexcept : frame_(frame) {}
 
-  /// Latches to look for from now on. Once more after a CXCLR: what is set is not looked for.
+  /// Latches to look for from now on. What is set is not looked for: none, and then these once
+  /// more, after a CXCLR.
   void look_for(std::uint16_t latches) noexcept {
     if (latches != 0) whole_line_ = nullptr;
     latches_ = latches;

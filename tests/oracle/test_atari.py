@@ -305,36 +305,44 @@ def strobe_program(seed: int) -> bytes:
     return image_of(code)
 
 
+class LineCode(bytearray):
+    """Machine code that draws line by line."""
+
+    def store(self, value: int, *registers: int) -> None:
+        self.extend((0xA9, value))
+        for register in registers:
+            self.extend((0x85, register))
+
+    def lines(self, count: int) -> None:
+        self.extend((0xA2, count, 0x85, WSYNC, 0xCA, 0xD0, 0xFB))
+
+    def gather(self) -> None:
+        """Every object is wide, and at the same place."""
+        self.store(0x37, 0x04, 0x05)
+        self.store(0x30, 0x0A)
+        self.extend((0x85, WSYNC, *(0xEA,) * 20))
+        for strobe in range(0x10, 0x15):
+            self.extend((0x85, strobe))
+
+
 def meeting_program(seed: int) -> bytes:
     """Frames in which two objects meet, that ask who has met, or that clear the latches.
 
     All at random: what is read may have happened long ago.
     """
     source = random.Random(seed)
-    code = bytearray((0xA2, 0xFF, 0x9A))
+    code = LineCode((0xA2, 0xFF, 0x9A))
 
-    def store(value: int, *registers: int) -> None:
-        code.extend((0xA9, value))
-        for register in registers:
-            code.extend((0x85, register))
-
-    def lines(count: int) -> None:
-        code.extend((0xA2, count, 0x85, WSYNC, 0xCA, 0xD0, 0xFB))
-
-    store(0x37, 0x04, 0x05)  # Everything is wide, and at the same place.
-    store(0x30, 0x0A)
-    code.extend((0x85, WSYNC, *(0xEA,) * 20))
-    for strobe in range(0x10, 0x15):
-        code.extend((0x85, strobe))
+    code.gather()
     start = 0xF000 + len(code)
     shapes = [(0x1B,), (0x1C,), (0x1D,), (0x1E,), (0x1F,), (0x0D, 0x0E, 0x0F)]
     for i in range(24):
-        store(2, VSYNC)
+        code.store(2, VSYNC)
         code.extend((0x85, WSYNC) * 3)
-        store(0, VSYNC, VBLANK)
-        lines(40)
+        code.store(0, VSYNC, VBLANK)
+        code.lines(40)
         pair = source.sample(shapes, 2) if source.random() < 0.5 else []
-        events = [lambda pair=pair: store(0xFF, *(x for shape in pair for x in shape))]
+        events = [lambda pair=pair: code.store(0xFF, *(x for shape in pair for x in shape))]
         if source.random() < 0.2:
             events.append(lambda: code.extend((0x85, 0x2C)))
         if source.random() < 0.4:
@@ -345,8 +353,8 @@ def meeting_program(seed: int) -> bytes:
 
             def glimpse(shape: tuple[int, ...] = shape, wait: int = source.randrange(32)) -> None:
                 code.extend((0x85, WSYNC, *(0xEA,) * wait))
-                store(0xFF, *shape)
-                store(0, *shape)
+                code.store(0xFF, *shape)
+                code.store(0, *shape)
 
             events.append(glimpse)
         source.shuffle(events)
@@ -354,13 +362,13 @@ def meeting_program(seed: int) -> bytes:
         for event in events:
             event()
             count += (height := source.randint(1, 20))
-            lines(height)
-        store(0, *range(0x1B, 0x20), 0x0D, 0x0E, 0x0F)
-        lines(source.randint(225, 235) - count)
+            code.lines(height)
+        code.store(0, *range(0x1B, 0x20), 0x0D, 0x0E, 0x0F)
+        code.lines(source.randint(225, 235) - count)
         for _ in range(10):  # About the last line of the picture: a comb for the next one.
             if source.random() < 0.2:
                 code.extend((*(0xEA,) * 34, 0x85, 0x2A))
-            lines(1)
+            code.lines(1)
     code.extend((0x4C, start & 0xFF, start >> 8))
     return image_of(code)
 
@@ -371,45 +379,33 @@ def latent_program(seed: int) -> bytes:
     Every line changes one of them, moves one, clears the latches or asks for some, or does nothing.
     """
     source = random.Random(seed)
-    code = bytearray((0xA2, 0xFF, 0x9A))
-
-    def store(value: int, *registers: int) -> None:
-        code.extend((0xA9, value))
-        for register in registers:
-            code.extend((0x85, register))
-
-    def lines(count: int) -> None:
-        code.extend((0xA2, count, 0x85, WSYNC, 0xCA, 0xD0, 0xFB))
+    code = LineCode((0xA2, 0xFF, 0x9A))
 
     for colour, register in ((0x1E, 0x06), (0x5E, 0x07), (0x9E, 0x08), (0x02, 0x09)):
-        store(colour, register)
-    store(0x37, 0x04, 0x05)  # Everything is wide, and at the same place.
-    store(0x30, 0x0A)
-    code.extend((0x85, WSYNC, *(0xEA,) * 20))
-    for strobe in range(0x10, 0x15):
-        code.extend((0x85, strobe))
+        code.store(colour, register)
+    code.gather()
     start = 0xF000 + len(code)
     shown = [*range(0x1B, 0x20), *range(0x25, 0x2A), 0x0D, 0x0E, 0x0F] * 2
     shown += [VBLANK, *range(0x04, 0x0D)]
     for _ in range(2):
-        store(2, VSYNC)
+        code.store(2, VSYNC)
         code.extend((0x85, WSYNC) * 3)
-        store(0, VSYNC, VBLANK, 0x0D, 0x0E, 0x0F)
-        lines(36)
+        code.store(0, VSYNC, VBLANK, 0x0D, 0x0E, 0x0F)
+        code.lines(36)
         for _ in range(140):
             code.extend((0x85, WSYNC, *(0xEA,) * source.choice((0, 0, 0, 8, 24))))
             draw = source.random()
             if draw < 0.55:
-                store(source.choice((0, 0, 2, 0x37, 0xFF)), source.choice(shown))
+                code.store(source.choice((0, 0, 2, 0x37, 0xFF)), source.choice(shown))
             elif draw < 0.65:
                 code.extend((0x85, source.choice((*range(0x10, 0x15), 0x2A))))
                 if source.random() < 0.5:  # A copy may be hidden on this line.
-                    store(0xFF, source.choice((0x1B, 0x1C)))
+                    code.store(0xFF, source.choice((0x1B, 0x1C)))
             elif draw < 0.7:
                 code.extend((0x85, 0x2C))
             elif draw < 0.85:
                 code.extend((0xA5, source.randrange(8), 0x85, source.randrange(0x80, 0xF0)))
-        lines(80)
+        code.lines(80)
     code.extend((0x4C, start & 0xFF, start >> 8))
     return image_of(code)
 
