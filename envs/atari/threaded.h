@@ -525,9 +525,11 @@ struct Threaded {
       ram_bytes[at] = bytes_there;
       ram_code[at] = instruction_at(pc & 0xFFF, low(byte(0)), low(byte(1)), low(byte(2)), plain);
     }
-    in_ram[0] = ram_code[at];
-    const int place = in_ram[0].handler >> 8;
-    if (place == static_cast<int>(Place::kUnknown) || in_ram[0].jump != 0) return nullptr;
+    // Nothing is written to in_ram before this: a jump that stands there may have asked.
+    const Instruction& read = ram_code[at];
+    const int place = read.handler >> 8;
+    if (place == static_cast<int>(Place::kUnknown) || read.jump != 0) return nullptr;
+    in_ram[0] = read;
     const auto length = static_cast<std::size_t>(length_of(kOpcodes[byte(0)].form));
     in_ram[length] = instruction_unknown(pc + static_cast<int>(length));
     return in_ram.data();

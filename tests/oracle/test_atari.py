@@ -436,6 +436,31 @@ def odd_place_program(seed: int) -> bytes:
     return image_of(code)
 
 
+def memory_program(seed: int) -> bytes:
+    """Code in memory, in pieces that jump to one another by any mirror; $F0 says which they were."""
+    source = random.Random(seed)
+    code = bytearray((0x4C, 0x0B, 0xF0, 0xA5, 0xFF, 0x65, 0xF0, 0x2A, 0x85, 0xF0, 0x60))
+    call = (0x20, 0x03, 0xF0)  # The high byte of where it returns to is added to $F0.
+    code.extend((0xA2, 0xFF, 0x9A, 0xA9, 2, 0x85, VSYNC, *(0x85, WSYNC) * 3))
+    code.extend((0xA9, 0, 0x85, VSYNC, *(0x85, WSYNC) * 40))
+    # Branches, and what the fast processor leaves to the plain one.
+    first = [(opcode, 0) for opcode in range(0x10, 0x100, 0x20)]
+    first += [(0xEA,), (0x83, 0xC0), (0xC9, source.randrange(256)), (0x0B, source.randrange(256))]
+    pieces = [(*source.choice(first), *call * source.randrange(2)) for _ in range(8)]
+    order = source.sample(range(8), 8)
+    ram = [0x80 + 8 * piece + (source.randrange(32) << 8 & 0xD00) for piece in range(8)]
+    ram = [address | source.randrange(8) << 13 for address in ram]
+    targets = {piece: ram[behind] for piece, behind in itertools.pairwise(order)}
+    for piece in range(8):
+        target = targets.get(piece, 0xF000)
+        jump = (0x4C, target & 0xFF, target >> 8)
+        for address, value in enumerate((*pieces[piece], *jump), 0x80 + 8 * piece):
+            code.extend((0xA9, value, 0x85, address))
+    target = ram[order[0]]
+    code.extend((0x4C, target & 0xFF, target >> 8))
+    return image_of(code)
+
+
 def bus_program(seed: int) -> bytes:
     """The byte that is left on the bus is the next opcode, BRK: a loop through the TIA."""
     code = bytearray((0xA9, 2, 0x85, VSYNC, *(0x85, WSYNC) * 3, 0xA9, 0x0C, 0x85, VSYNC))
@@ -512,6 +537,11 @@ def test_stack_and_code_in_the_registers_do_as_in_ale(tmp_path: Path, machine: s
     play_program(machine, 0, tmp_path, 20, odd_place_program)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_code_in_memory_runs_as_in_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 10, memory_program)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_byte_left_on_the_bus_is_that_of_ale(seed: int, tmp_path: Path, machine: str) -> None:
     play_program(machine, seed, tmp_path, 20, bus_program)
@@ -567,6 +597,12 @@ def test_the_fast_console_finds_meetings_late(fast: str) -> None:
 def test_the_fast_console_knows_what_may_have_met(fast: str) -> None:
     for seed in range(120):
         assert where_programs_part(fast, seed, latent_program, 24) == "", seed
+
+
+@pytest.mark.parametrize("fast", FAST_MACHINES)
+def test_the_fast_console_runs_code_in_memory(fast: str) -> None:
+    for seed in range(60):
+        assert where_programs_part(fast, seed, memory_program, 8) == "", seed
 
 
 @pytest.mark.slow
