@@ -29,6 +29,7 @@ enum class Place : std::uint8_t {
   kGrp0,        ///< GRP0, and
   kGrp1,        ///< GRP1, which copy each other.
   kPort,        ///< Timer and ports of the RIOT.
+  kCart,        ///< What else is in a cartridge: bank switches, memory, a chip.
   kUnknown,     ///< To be run by the plain processor.
   kTranslated,  ///< To be run by machine code (translate.h).
 };
@@ -117,7 +118,7 @@ constexpr bool is_decoded(Place place, std::uint8_t code) noexcept {
   if (is_rare(opcode.operation)) return false;
   switch (place) {
     case Place::kAny:
-      return !fixed && opcode.form != Form::kBreak && opcode.form != Form::kReturnInterrupt;
+      return !fixed;
     case Place::kRam:
       return fixed;
     case Place::kRom:
@@ -125,19 +126,27 @@ constexpr bool is_decoded(Place place, std::uint8_t code) noexcept {
     case Place::kTable:
       return indexed && access == Access::kRead;
     case Place::kTia:
-      return fixed && access != Access::kModify;
+      return fixed;
     case Place::kKept:
     case Place::kWait:
     case Place::kGrp0:
     case Place::kGrp1:
       return fixed && access == Access::kWrite;
     case Place::kPort:
+      return opcode.form == Form::kAbsolute;
+    case Place::kCart:
       return opcode.form == Form::kAbsolute && access != Access::kModify;
     case Place::kUnknown:
     case Place::kTranslated:
       return false;
   }
   return false;
+}
+
+/// Whether nothing behind it is looked at.
+constexpr bool leaves_for_good(std::uint8_t code) noexcept {
+  const Form form = kOpcodes[code].form;
+  return form == Form::kAbsoluteJump || form == Form::kIndirectJump;
 }
 
 /// What is run by the plain processor: `next` is its own address.
@@ -220,7 +229,7 @@ constexpr Place place_of(std::uint8_t code, int operand, PlainRange plain) noexc
         return access == Access::kWrite ? place_of_register(operand & 0x3F) : Place::kTia;
       }
       if (is_port(operand)) return Place::kPort;
-      return plain.has(operand & 0xFFF) ? Place::kRom : Place::kUnknown;
+      return access == Access::kRead && plain.has(operand & 0xFFF) ? Place::kRom : Place::kCart;
     case Form::kAbsoluteX:
     case Form::kAbsoluteY:
       return access == Access::kRead && is_cart(operand) && plain.has(operand & 0xFFF) &&
@@ -333,7 +342,9 @@ class Code {
     for (int i = 0; i < size; ++i) {
       const auto byte = [&](int k) { return part[static_cast<std::size_t>(i + k)]; };
       const int length = length_of(kOpcodes[byte(0)].form);
-      const bool whole = i + length < size && plain_.has(at + i) && plain_.has(at + i + length);
+      // Most instructions go on behind themselves, or read a byte there.
+      const int end = i + length - (leaves_for_good(byte(0)) ? 1 : 0);
+      const bool whole = end < size && plain_.has(at + i) && plain_.has(at + end);
       Instruction instruction = instruction_unknown(at + i);
       if (whole) {
         instruction = instruction_at(at + i, byte(0), length > 1 ? byte(1) : 0,

@@ -34,26 +34,31 @@ class LiveFlags {
 
   [[nodiscard]] Set after(std::size_t i) const {
     const Instruction& it = *code_.instructions(i);
-    if (place_of(it) == Place::kUnknown) return kAll;
-    const Set next = before_[i + static_cast<std::size_t>(length_of(opcode_of(it).form))];
+    // After a switch of banks the next instruction is another one.
+    if (place_of(it) == Place::kUnknown || place_of(it) == Place::kCart) return kAll;
+    const auto next = [&] {
+      return before_[i + static_cast<std::size_t>(length_of(opcode_of(it).form))];
+    };
     switch (opcode_of(it).form) {
       case Form::kRelative:
-        return next | before_[i + static_cast<std::size_t>(it.jump)];
+        return next() | before_[i + static_cast<std::size_t>(it.jump)];
       case Form::kAbsoluteJump:
       case Form::kCall: {
         const auto target = code_.index_of(i, it.operand);
         return target ? before_[*target] : kAll;
       }
       case Form::kReturn:
+      case Form::kReturnInterrupt:
+      case Form::kBreak:
       case Form::kIndirectJump:
         return kAll;
       case Form::kAbsoluteX:
       case Form::kAbsoluteY:
       case Form::kIndirectX:
-      case Form::kIndirectY:  // If it switches banks, the next instruction is another one.
-        return place_of(it) == Place::kTable ? next : kAll;
+      case Form::kIndirectY:
+        return place_of(it) == Place::kTable ? next() : kAll;
       default:
-        return next;
+        return next();
     }
   }
 

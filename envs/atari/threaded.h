@@ -78,10 +78,10 @@ struct Threaded {
   std::array<const Instruction*, 8> code{};
   std::array<const std::uint8_t*, 8> bytes{};
   std::array<const Translation::Entry*, 8> entries{};
-  std::uint32_t mapped = ~0U;           ///< The banks that these are for.
-  std::array<Instruction, 4> in_ram{};  ///< An instruction read from memory, and what follows.
-  std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read,
-  std::array<Instruction, 128> ram_code;       ///< and what they are. Nothing before they are read.
+  std::uint32_t mapped = ~0U;                  ///< The banks that these are for.
+  std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read.
+  /// What they are, and what follows in place of the next three. Nothing before they are read.
+  std::array<std::array<Instruction, 4>, 128> ram_code;
   Host* host = nullptr;
   const Rom* rom = nullptr;
 
@@ -523,16 +523,12 @@ struct Threaded {
     const auto at = static_cast<std::size_t>(pc & 0x7F);
     if (ram_bytes[at] != bytes_there || bytes_there == 0) {
       ram_bytes[at] = bytes_there;
-      ram_code[at] = instruction_at(pc & 0xFFF, low(byte(0)), low(byte(1)), low(byte(2)), plain);
+      ram_code[at] = {instruction_at(pc & 0xFFF, low(byte(0)), low(byte(1)), low(byte(2)), plain),
+                      instruction_unknown(pc + 1), instruction_unknown(pc + 2),
+                      instruction_unknown(pc + 3)};
     }
-    // Nothing is written to in_ram before this: a jump that stands there may have asked.
-    const Instruction& read = ram_code[at];
-    const int place = read.handler >> 8;
-    if (place == static_cast<int>(Place::kUnknown) || read.jump != 0) return nullptr;
-    in_ram[0] = read;
-    const auto length = static_cast<std::size_t>(length_of(kOpcodes[byte(0)].form));
-    in_ram[length] = instruction_unknown(pc + static_cast<int>(length));
-    return in_ram.data();
+    const Instruction& read = ram_code[at].front();
+    return place_of(read) == Place::kUnknown || read.jump != 0 ? nullptr : &read;
   }
 
   void plain_step() noexcept {
@@ -735,6 +731,26 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
       if (!t.is_plain(last) || !t.is_plain(last + 1)) return plainly();
       r.sp = static_cast<std::uint8_t>(r.sp + 2);
       return jump(t, last + 1, cycle, r.a, r.x, r.y);
+    } else if constexpr (kForm == Form::kReturnInterrupt) {
+      if (r.sp < 0x80 || r.sp > 0xFC) return plainly();
+      const int low = t.riot.ram[(r.sp + 2) & 0x7F];
+      const int target = low | (t.riot.ram[(r.sp + 3) & 0x7F] << 8);
+      if (!address::is_cart(target)) return plainly();
+      r.set_status(t.riot.ram[(r.sp + 1) & 0x7F]);
+      r.sp = static_cast<std::uint8_t>(r.sp + 3);
+      return jump(t, target, cycle, r.a, r.x, r.y);
+    } else if constexpr (kForm == Form::kBreak) {
+      constexpr int kVector = 0xFFFE;
+      if (r.sp < 0x82 || !t.is_plain(kVector) || !t.is_plain(kVector + 1)) return plainly();
+      const int target = t.plain_byte(kVector) | (t.plain_byte(kVector + 1) << 8);
+      if (!address::is_cart(target)) return plainly();
+      const int next = t.page | at->next;
+      t.riot.ram[r.sp & 0x7F] = static_cast<std::uint8_t>(next >> 8);
+      t.riot.ram[(r.sp - 1) & 0x7F] = static_cast<std::uint8_t>(next);
+      t.riot.ram[(r.sp - 2) & 0x7F] = r.status() | flags::kUnused;
+      r.sp = static_cast<std::uint8_t>(r.sp - 3);
+      operate();
+      return jump(t, target, cycle, r.a, r.x, r.y);
     } else if constexpr (kForm == Form::kPush) {
       operate();
       const int address = r.sp--;
@@ -770,14 +786,14 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
     } else if constexpr (kPlace == Place::kTia || kPlace == Place::kKept ||
                          kPlace == Place::kWait || kPlace == Place::kGrp0 ||
                          kPlace == Place::kGrp1) {
-      if constexpr (kAccess == Access::kRead) {
+      if constexpr (kAccess != Access::kWrite) {
         const int before = kForm == Form::kZeroPage ? operand : operand >> 8;
         value = t.read_tia(operand, cycle, static_cast<std::uint8_t>(before));
         if (t.stop != Stop::kNot) [[unlikely]]
           return;
-        operate();
-      } else if constexpr (kAccess == Access::kWrite) {
-        operate();
+      }
+      operate();
+      if constexpr (kAccess != Access::kRead) {
         t.last_was_read = true;
         const int reg = operand & 0x3F;
         cycle = kPlace == Place::kKept   ? t.keep(reg, value, cycle)
@@ -789,12 +805,22 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
           return leave(t, at, cycle, r.a, r.x, r.y);
       }
     } else if constexpr (kPlace == Place::kPort) {
-      if constexpr (kAccess == Access::kRead) {
+      if constexpr (kAccess != Access::kWrite) {
         value = t.riot.read(operand, cycle, t.swcha, t.swchb);
-        operate();
-      } else if constexpr (kAccess == Access::kWrite) {
-        operate();
-        t.riot.write(operand, value, cycle);
+      }
+      operate();
+      if constexpr (kAccess != Access::kRead) t.riot.write(operand, value, cycle);
+    } else if constexpr (kPlace == Place::kCart) {
+      const auto where = static_cast<std::uint16_t>(operand);
+      if constexpr (kAccess == Access::kRead) value = t.cart.read(*t.rom, where, cycle);
+      operate();
+      if constexpr (kAccess == Access::kWrite) {
+        t.cart.write(t.rom->properties.scheme, where, value);
+      }
+      t.map();
+      const int next = t.page | at->next;
+      if (address::is_cart(next)) {  // Of the banks that are there now.
+        return go(t, t.code[segment_of(next)] + (next & 0x3FF), cycle, r.a, r.x, r.y);
       }
     } else if constexpr (kForm == Form::kZeroPageX || kForm == Form::kZeroPageY) {
       const int address = (operand + (kForm == Form::kZeroPageX ? r.x : r.y)) & 0xFF;

@@ -256,6 +256,9 @@ class Translator {
       case Form::kIndirectJump:
         emit_indirect_jump(it);
         return std::nullopt;
+      case Form::kReturnInterrupt:
+        leave();
+        return std::nullopt;
       default:
         break;
     }
@@ -445,6 +448,7 @@ class Translator {
   /// Emits what falls through; false if it is left to the handler every time.
   bool emit_plain(const Instruction& it) {
     const auto [operation, form, cycles] = opcode_of(it);
+    if (form == Form::kBreak) return false;
     if (operation == Operation::ADC || operation == Operation::SBC) {
       asm_.alu(Width::k8, Alu::kCmp, Field::decimal, 0);
       leave_if(If::kNotEqual);
@@ -498,28 +502,7 @@ class Translator {
     leave_if(If::kAbove);
     asm_.alu(Width::k32, Alu::kCmp, kCycle, Field::last_cycle);
     leave_if(If::kAbove);
-    const Mem old = part_of(Field::kept, kFree2, 1);
-    asm_.alu(Width::k16, Alu::kCmp, old, value);
-    const Jump other = asm_.skip(If::kNotEqual);
-    asm_.mov(kFree, kCycle);
-    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
-    asm_.lea(kFree, {kFree, access_bits(TiaAccess::kRead, 0), kFree2});
-    asm_.store32(Field::touched, kFree);
-    const Jump touched = asm_.skip();
-    asm_.aim_here(other);
-    asm_.store16(old, value);
-    asm_.alu(Width::k8, Alu::kCmp, kFree2, Tia::ENABL);
-    const Jump no_ball = asm_.skip(If::kNotEqual);
-    asm_.store8(Field::differs0, 1);
-    asm_.aim_here(no_ball);
-    asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
-    asm_.alu(Width::k32, Alu::kAdd, kFree2, value);
-    asm_.mov(kFree, kCycle);
-    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
-    asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
-    append_access();
-
-    asm_.aim_here(touched);
+    emit_keep(value);
     asm_.aim_here(stored);
     asm_.dec8(Field::sp);
     ahead_ = 0;
@@ -567,9 +550,11 @@ class Translator {
       case Place::kWait:
       case Place::kGrp0:
       case Place::kGrp1:
-        return !reads && emit_write_tia(operation, it.operand & 0x3F, cycles);
+        return access == Access::kWrite && emit_write_tia(operation, it.operand & 0x3F, cycles);
+      case Place::kCart:
+        return false;
       default:
-        if (!emit_indexed(operation, form, it.operand)) return false;
+        if (!emit_indexed(operation, form, it.operand, cycles)) return false;
         break;
     }
     ahead_ += cycles;
@@ -625,17 +610,25 @@ class Translator {
   }
 
   /// An access to memory or, if it reads, to the cartridge: where is known only now.
-  bool emit_indexed(Operation operation, Form form, int operand) {
+  bool emit_indexed(Operation operation, Form form, int operand, int cycles) {
     const bool reads = access_of(operation) == Access::kRead;
     switch (form) {
       case Form::kZeroPageX:
-      case Form::kZeroPageY:
-        asm_.lea(kFree2, {form == Form::kZeroPageX ? kX : kY, operand});
+      case Form::kZeroPageY: {
+        const Reg index = form == Form::kZeroPageX ? kX : kY;
+        const bool writes = access_of(operation) == Access::kWrite;
+        std::optional<Jump> stored;
+        if (writes && kind_of(operand) != RegisterKind::kOther) {
+          stored = emit_store_to_kind(stored_by(operation), index, operand, cycles);
+        }
+        asm_.lea(kFree2, {index, operand});
         asm_.load8(kFree2, kFree2);
         asm_.test8(kFree2, kFree2);
         leave_if(If::kNotNegative);
         use(operation, ram(kFree2));
+        if (stored) asm_.aim_here(*stored);
         return true;
+      }
       case Form::kAbsoluteX:
       case Form::kAbsoluteY: {
         const Reg index = form == Form::kAbsoluteX ? kX : kY;
@@ -950,6 +943,85 @@ class Translator {
     }
     record(reg, value);
     return true;
+  }
+
+  /// Registers of the TIA that are written to in the same way.
+  enum class RegisterKind : std::uint8_t { kOther, kKept, kGraphics, kAlways };
+  static RegisterKind kind_of(int reg) {
+    if (reg == Tia::GRP0 || reg == Tia::GRP1) return RegisterKind::kGraphics;
+    if (is_kept(reg) || reg == Tia::ENABL) return RegisterKind::kKept;
+    return acts_always(reg) && reg != Tia::CXCLR ? RegisterKind::kAlways : RegisterKind::kOther;
+  }
+
+  /// A store to register `first` + index, if that one is of the same kind: games count through a
+  /// few. Returns the jump behind it; elsewhere it falls through.
+  Jump emit_store_to_kind(Reg value, Reg index, int first, int cycles) {
+    int last = first;
+    while (kind_of(last + 1) == kind_of(first)) ++last;
+    count(ahead_ + cycles);
+    ahead_ = -cycles;  // For who leaves, and for the caller.
+    asm_.alu(Width::k8, Alu::kCmp, index, last - first);
+    const Jump elsewhere = asm_.jump(If::kAbove);
+    asm_.alu(Width::k32, Alu::kCmp, kCycle, Field::last_cycle);
+    leave_if(If::kAbove);
+    if (kind_of(first) == RegisterKind::kKept) {
+      asm_.lea(kFree2, {index, first});
+      emit_keep(value);
+    } else {
+      asm_.mov(kFree, kCycle);
+      asm_.shift(Width::k32, Shift::kShl, kFree, 14);
+      if (kind_of(first) == RegisterKind::kAlways) {
+        asm_.lea(kFree2, {index, first});
+        asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
+        asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
+        asm_.alu(Width::k32, Alu::kAdd, kFree, value);
+        append_access();
+      } else {
+        emit_graphics_of(value, index, first);
+      }
+    }
+    const Jump stored = asm_.jump();
+    asm_.aim_here(elsewhere);
+    return stored;
+  }
+
+  /// GRP0 + index; `first` is it or GRP1, and then the index is 0.
+  void emit_graphics_of(Reg value, Reg index, int first) {
+    std::optional<Jump> stored;
+    if (first == Tia::GRP0) {
+      asm_.test8(index, index);
+      const Jump one = asm_.jump(If::kNotEqual);
+      emit_graphics(Tia::GRP0, value, Field::differs0, Field::differs1);
+      stored = asm_.jump();
+      asm_.aim_here(one);
+    }
+    emit_graphics(Tia::GRP1, value, Field::differs1, Field::differs0);
+    if (stored) asm_.aim_here(*stored);
+  }
+
+  /// A store to the kept register in kFree2, at kCycle. The value may be in kFree.
+  void emit_keep(Reg value) {
+    const Mem old = part_of(Field::kept, kFree2, 1);
+    asm_.alu(Width::k16, Alu::kCmp, old, value);
+    const Jump other = asm_.skip(If::kNotEqual);
+    asm_.mov(kFree, kCycle);
+    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
+    asm_.lea(kFree, {kFree, access_bits(TiaAccess::kRead, 0), kFree2});
+    asm_.store32(Field::touched, kFree);
+    const Jump touched = asm_.skip();
+    asm_.aim_here(other);
+    asm_.store16(old, value);
+    asm_.alu(Width::k8, Alu::kCmp, kFree2, Tia::ENABL);
+    const Jump no_ball = asm_.skip(If::kNotEqual);
+    asm_.store8(Field::differs0, 1);
+    asm_.aim_here(no_ball);
+    asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
+    asm_.alu(Width::k32, Alu::kAdd, kFree2, value);
+    asm_.mov(kFree, kCycle);
+    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
+    asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
+    append_access();
+    asm_.aim_here(touched);
   }
 
   bool emit_clear_motions(Reg value) {

@@ -104,7 +104,10 @@ void fill(std::span<std::uint8_t> bank, Source& source) {
     const Form form = kOpcodes[opcode].form;
     const bool jumps = form == Form::kAbsoluteJump || form == Form::kCall;
     const int to_end = 0xF000 | (source.below(0x1000) & ~1);
-    const int operand = jumps && source.chance(80) ? to_end : address(source);
+    const int hotspot = source.chance(50) ? 0xFFF6 + source.below(4) : 0xFFE0 + source.below(24);
+    const int operand = jumps && source.chance(80)                     ? to_end
+                        : form == Form::kAbsolute && source.chance(40) ? hotspot
+                                                                       : address(source);
     const std::array<std::uint8_t, 3> code{opcode, static_cast<std::uint8_t>(operand),
                                            static_cast<std::uint8_t>(operand >> 8)};
     if (source.chance(50)) append(flag_setter(source));

@@ -410,6 +410,48 @@ def latent_program(seed: int) -> bytes:
     return image_of(code)
 
 
+def indexed_program(seed: int) -> bytes:
+    """Registers that are chosen by an index or changed where they are, and calls by BRK."""
+    source = random.Random(seed)
+    # BRK comes here: the P that it has pushed and the one that it leaves are added to $F1.
+    code = LineCode((0x4C, 0x11, 0xF0, 0x68, 0x48, 0x65, 0xF1, 0x2A, 0x85, 0xF1))
+    code.extend((0x08, 0x68, 0x65, 0xF1, 0x85, 0xF1, 0x40))
+    code.extend((0xA2, 0xFF, 0x9A))
+    code.gather()
+    start = 0xF000 + len(code)
+    code.store(2, VSYNC)
+    code.extend((0x85, WSYNC) * 3)
+    code.store(0, VSYNC, VBLANK)
+    code.lines(40)
+    for _ in range(110):
+        code.extend((0x85, WSYNC, *(0xEA,) * source.choice((0, 0, 4, 20))))
+        value = source.choice((0, 0, 2, 0x37, 0xFF, source.randrange(256)))
+        first = source.randrange(WSYNC, 0x2D)
+        index = source.choice((0, 0, 1, 1, 2, 4, 8, 0x90 - first))
+        draw = source.random()
+        if draw < 0.25:  # STA first,X
+            code.extend((0xA2, index, 0xA9, value, 0x95, first))
+        elif draw < 0.4:  # STY first,X
+            code.extend((0xA2, index, 0xA0, value, 0x94, first))
+        elif draw < 0.55:  # STX first,Y
+            code.extend((0xA0, index, 0xA2, value, 0x96, first))
+        elif draw < 0.75:  # ASL, ROL, LSR, ROR, DEC, INC
+            change = source.choice((0x06, 0x26, 0x46, 0x66, 0xC6, 0xE6))
+            if source.random() < 0.8:
+                code.extend((change, first))
+            else:
+                code.extend((change | 0x08, source.choice((0x80, 0x81, 0x82, 0x83)), 0x02))
+        elif draw < 0.85:
+            code.extend((source.choice((0x18, 0x38)), 0xA9, value, 0x00, 0xEA))
+        else:
+            code.extend((0xA5, source.randrange(8), 0x85, source.randrange(0x80, 0xF0)))
+    code.lines(100)
+    code.extend((0x4C, start & 0xFF, start >> 8))
+    image = bytearray(image_of(code))
+    image[0xFFE:] = bytes((0x03, 0xF0))
+    return bytes(image)
+
+
 def odd_place_program(seed: int) -> bytes:
     """A stack in the TIA, and code that runs through its registers into memory."""
     source = random.Random(seed)
@@ -437,7 +479,7 @@ def odd_place_program(seed: int) -> bytes:
 
 
 def memory_program(seed: int) -> bytes:
-    """Code in memory, in pieces that jump to one another by any mirror; $F0 says which they were."""
+    """Code in memory, in pieces that jump to one another by any mirror; $F0 says which ones."""
     source = random.Random(seed)
     code = bytearray((0x4C, 0x0B, 0xF0, 0xA5, 0xFF, 0x65, 0xF0, 0x2A, 0x85, 0xF0, 0x60))
     call = (0x20, 0x03, 0xF0)  # The high byte of where it returns to is added to $F0.
@@ -542,6 +584,11 @@ def test_code_in_memory_runs_as_in_ale(seed: int, tmp_path: Path, machine: str) 
     play_program(machine, seed, tmp_path, 10, memory_program)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_registers_by_an_index_are_those_of_ale(seed: int, tmp_path: Path, machine: str) -> None:
+    play_program(machine, seed, tmp_path, 20, indexed_program)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_byte_left_on_the_bus_is_that_of_ale(seed: int, tmp_path: Path, machine: str) -> None:
     play_program(machine, seed, tmp_path, 20, bus_program)
@@ -603,6 +650,12 @@ def test_the_fast_console_knows_what_may_have_met(fast: str) -> None:
 def test_the_fast_console_runs_code_in_memory(fast: str) -> None:
     for seed in range(60):
         assert where_programs_part(fast, seed, memory_program, 8) == "", seed
+
+
+@pytest.mark.parametrize("fast", FAST_MACHINES)
+def test_the_fast_console_finds_registers_by_an_index(fast: str) -> None:
+    for seed in range(80):
+        assert where_programs_part(fast, seed, indexed_program, 8) == "", seed
 
 
 @pytest.mark.slow
