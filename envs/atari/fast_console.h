@@ -13,6 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <type_traits>
 
@@ -119,29 +120,34 @@ struct FastConsole : Console {
   /// One frame of the processor, and who follows its log.
   struct Run : Threaded<FastConsole> {
     Run(const Tia& tia, std::uint8_t* frame, FrameMemo* memo, bool is_seen) noexcept
-        : start(tia),
-          painter(tia, frame, is_seen ? memo : nullptr),
-          lookout(tia, nullptr, is_seen ? nullptr : memo),
-          seen(is_seen),
-          may_show(tia) {}
+        : start(tia), seen(is_seen), may_show(tia) {
+      make_beam(tia, frame, memo);
+    }
 
     Tia start;
-    Beam<true> painter;  ///< If the frame is seen, else:
-    Beam<false> lookout;
     bool seen;
+    std::optional<Beam<true>> painter;  ///< If the frame is seen, else:
+    std::optional<Beam<false>> lookout;
     std::uint16_t sought = 0;        ///< Latches that are looked for, from the start on.
     bool begun = false;              ///< The beam has moved.
     std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
     MayShow may_show;                ///< From then on,
     std::uint32_t num_scanned = 0;   ///< up to there.
 
-    /// The beam that follows this frame.
+    /// The beam that follows this frame, `tia` being at its start.
+    void make_beam(const Tia& tia, std::uint8_t* frame, FrameMemo* memo) noexcept {
+      if (seen) {
+        painter.emplace(tia, frame, memo);
+      } else {
+        lookout.emplace(tia, nullptr, memo);
+      }
+    }
     template <typename Use>
     void with_beam(Use use) noexcept {
       if (seen) {
-        use(painter);
+        use(*painter);
       } else {
-        use(lookout);
+        use(*lookout);
       }
     }
 
@@ -218,8 +224,7 @@ struct FastConsole : Console {
         FrameMemo& memo = pictures_[current].memo;
         if (run.seen || !memo.painted) memo.complete = false;
         run.num_replayed = 0;
-        run.painter = Beam<true>(tia, frames[current].data(), run.seen ? &memo : nullptr);
-        run.lookout = Beam<false>(tia, nullptr, run.seen ? nullptr : &memo);
+        run.make_beam(tia, frames[current].data(), &memo);
       }
     }
     run.begun = true;
@@ -296,12 +301,8 @@ struct FastConsole : Console {
     } else {
       picture.undrawn = !run.seen;
       picture.unsought = unsought;
-      if (run.seen) {
-        changed_ |= ~run.painter.repeated();
-        run.painter.keep(log);
-      } else {
-        run.lookout.keep(log);
-      }
+      if (run.seen) changed_ |= ~run.painter->repeated();
+      run.with_beam([log](auto& beam) { beam.keep(log); });
       if (run.seen && unsought == 0) return;
       picture.start = run.start;
       picture.num_accesses = run.num_accesses;
