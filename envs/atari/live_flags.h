@@ -55,7 +55,7 @@ class LiveFlags {
       case Form::kAbsoluteX:
       case Form::kAbsoluteY:
       case Form::kIndirectX:
-      case Form::kIndirectY:
+      case Form::kIndirectY:  // Any of them may switch banks, too.
         return place_of(it) == Place::kTable ? next() : kAll;
       default:
         return next();
