@@ -2,8 +2,9 @@
 // instruction set in opcodes.h, and each jumps straight to the next.
 //
 // It handles what every frame of every game does. Everything else - code or a stack outside the
-// usual memory, bank switches, rare opcodes - is done by one step of the plain processor on the
-// same bus, and a frame that does not end in time is given up: the caller runs it again, plainly.
+// usual memory, rare opcodes, branches out of a slice of E0 - is done by one step of the plain
+// processor on the same bus, and a frame that does not end in time is given up: the caller runs it
+// again, plainly.
 //
 // Oracle:   m6507.h and console.h (tests/oracle/test_atari.py: the fast console).
 #pragma once
@@ -818,10 +819,8 @@ void Threaded<Host>::handle(Threaded& t, const Instruction* at, std::uint32_t cy
         t.cart.write(t.rom->properties.scheme, where, value);
       }
       t.map();
-      const int next = t.page | at->next;
-      if (address::is_cart(next)) {  // Of the banks that are there now.
-        return go(t, t.code[segment_of(next)] + (next & 0x3FF), cycle, r.a, r.x, r.y);
-      }
+      const int next = t.page | at->next;  // In the banks that are there now.
+      if (address::is_cart(next)) return jump(t, next, cycle, r.a, r.x, r.y);
     } else if constexpr (kForm == Form::kZeroPageX || kForm == Form::kZeroPageY) {
       const int address = (operand + (kForm == Form::kZeroPageX ? r.x : r.y)) & 0xFF;
       if (address >= 0x80) {

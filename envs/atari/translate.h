@@ -256,9 +256,6 @@ class Translator {
       case Form::kIndirectJump:
         emit_indirect_jump(it);
         return std::nullopt;
-      case Form::kReturnInterrupt:
-        leave();
-        return std::nullopt;
       default:
         break;
     }
@@ -448,7 +445,7 @@ class Translator {
   /// Emits what falls through; false if it is left to the handler every time.
   bool emit_plain(const Instruction& it) {
     const auto [operation, form, cycles] = opcode_of(it);
-    if (form == Form::kBreak) return false;
+    if (form == Form::kBreak || form == Form::kReturnInterrupt) return false;
     if (operation == Operation::ADC || operation == Operation::SBC) {
       asm_.alu(Width::k8, Alu::kCmp, Field::decimal, 0);
       leave_if(If::kNotEqual);
@@ -921,9 +918,8 @@ class Translator {
       case Tia::HMCLR:
         return emit_clear_motions(value);
       case Tia::GRP0:
-        return emit_graphics(reg, value, Field::differs0, Field::differs1);
       case Tia::GRP1:
-        return emit_graphics(reg, value, Field::differs1, Field::differs0);
+        return emit_graphics(reg, value);
       default:
         if (acts_always(reg)) break;
         if (!is_kept(reg) && reg != Tia::ENABL) {
@@ -964,21 +960,20 @@ class Translator {
     const Jump elsewhere = asm_.jump(If::kAbove);
     asm_.alu(Width::k32, Alu::kCmp, kCycle, Field::last_cycle);
     leave_if(If::kAbove);
-    if (kind_of(first) == RegisterKind::kKept) {
-      asm_.lea(kFree2, {index, first});
-      emit_keep(value);
-    } else {
-      asm_.mov(kFree, kCycle);
-      asm_.shift(Width::k32, Shift::kShl, kFree, 14);
-      if (kind_of(first) == RegisterKind::kAlways) {
-        asm_.lea(kFree2, {index, first});
-        asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
-        asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
-        asm_.alu(Width::k32, Alu::kAdd, kFree, value);
-        append_access();
-      } else {
+    switch (kind_of(first)) {
+      case RegisterKind::kGraphics:
+        asm_.mov(kFree, kCycle);
+        asm_.shift(Width::k32, Shift::kShl, kFree, 14);
         emit_graphics_of(value, index, first);
-      }
+        break;
+      case RegisterKind::kKept:
+        asm_.lea(kFree2, {index, first});
+        emit_keep(value);
+        break;
+      default:
+        asm_.lea(kFree2, {index, first});
+        record_chosen(value);
+        break;
     }
     const Jump stored = asm_.jump();
     asm_.aim_here(elsewhere);
@@ -991,11 +986,11 @@ class Translator {
     if (first == Tia::GRP0) {
       asm_.test8(index, index);
       const Jump one = asm_.jump(If::kNotEqual);
-      emit_graphics(Tia::GRP0, value, Field::differs0, Field::differs1);
+      emit_graphics(Tia::GRP0, value);
       stored = asm_.jump();
       asm_.aim_here(one);
     }
-    emit_graphics(Tia::GRP1, value, Field::differs1, Field::differs0);
+    emit_graphics(Tia::GRP1, value);
     if (stored) asm_.aim_here(*stored);
   }
 
@@ -1015,12 +1010,7 @@ class Translator {
     const Jump no_ball = asm_.skip(If::kNotEqual);
     asm_.store8(Field::differs0, 1);
     asm_.aim_here(no_ball);
-    asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
-    asm_.alu(Width::k32, Alu::kAdd, kFree2, value);
-    asm_.mov(kFree, kCycle);
-    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
-    asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
-    append_access();
+    record_chosen(value);
     asm_.aim_here(touched);
   }
 
@@ -1039,8 +1029,10 @@ class Translator {
     return true;
   }
 
-  /// `mine`: the other player's register would copy this one; `theirs`: and this one the other.
-  bool emit_graphics(int reg, Reg value, Mem mine, Mem theirs) {
+  bool emit_graphics(int reg, Reg value) {
+    // The other player's register would copy this one; and this one the other.
+    const auto [mine, theirs] = reg == Tia::GRP0 ? std::pair(Field::differs0, Field::differs1)
+                                                 : std::pair(Field::differs1, Field::differs0);
     asm_.alu(Width::k16, Alu::kCmp, kept(reg), value);
     const Jump other = asm_.skip(If::kNotEqual);
     asm_.alu(Width::k8, Alu::kCmp, theirs, 0);
@@ -1092,6 +1084,15 @@ class Translator {
     if (reg != Tia::CXCLR) return;
     asm_.load32(kFree2, Field::num_accesses);
     asm_.store32(Field::cleared, kFree2);
+  }
+  /// To the register in kFree2, at kCycle. The value may be in kFree.
+  void record_chosen(Reg value) {
+    asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
+    asm_.alu(Width::k32, Alu::kAdd, kFree2, value);
+    asm_.mov(kFree, kCycle);
+    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
+    asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
+    append_access();
   }
   void append_access() {
     asm_.load32(kFree2, Field::num_accesses);

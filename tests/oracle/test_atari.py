@@ -629,33 +629,21 @@ def test_the_fast_console_of_every_game_is_the_plain_one(game: str, fast: str) -
 
 
 @pytest.mark.parametrize("fast", FAST_MACHINES)
-def test_the_fast_console_runs_random_programs_as_the_plain_one(fast: str) -> None:
-    for seed in range(2000, 2060):
-        assert where_programs_part(fast, seed) == "", seed
-
-
-@pytest.mark.parametrize("fast", FAST_MACHINES)
-def test_the_fast_console_finds_meetings_late(fast: str) -> None:
-    for seed in range(80):
-        assert where_programs_part(fast, seed, meeting_program, 60) == "", seed
-
-
-@pytest.mark.parametrize("fast", FAST_MACHINES)
-def test_the_fast_console_knows_what_may_have_met(fast: str) -> None:
-    for seed in range(120):
-        assert where_programs_part(fast, seed, latent_program, 24) == "", seed
-
-
-@pytest.mark.parametrize("fast", FAST_MACHINES)
-def test_the_fast_console_runs_code_in_memory(fast: str) -> None:
-    for seed in range(60):
-        assert where_programs_part(fast, seed, memory_program, 8) == "", seed
-
-
-@pytest.mark.parametrize("fast", FAST_MACHINES)
-def test_the_fast_console_finds_registers_by_an_index(fast: str) -> None:
-    for seed in range(80):
-        assert where_programs_part(fast, seed, indexed_program, 8) == "", seed
+@pytest.mark.parametrize(
+    ("program", "seeds", "num_frames"),
+    [
+        (random_program, range(2000, 2060), 40),
+        (meeting_program, range(80), 60),
+        (latent_program, range(120), 24),
+        (memory_program, range(60), 8),
+        (indexed_program, range(80), 8),
+    ],
+)
+def test_the_fast_console_runs_programs_as_the_plain_one(
+    program: Program, seeds: range, num_frames: int, fast: str
+) -> None:
+    for seed in seeds:
+        assert where_programs_part(fast, seed, program, num_frames) == "", seed
 
 
 @pytest.mark.slow
