@@ -129,7 +129,6 @@ class Beam {
         tia.set_vsync(value, now);
         break;
       case VBLANK:
-        if (kMemo) things_ |= blocks::kUnlike;
         if (((tia.vblank ^ value) & 2) != 0) make_up(tia, due);
         tia.set_vblank(value, cycle);
         break;
@@ -290,8 +289,11 @@ class Beam {
         tia.motions = {};
         break;
       case CXCLR:
-        if (kMemo) things_ |= blocks::kUnlike;
         tia.collisions = 0;
+        if (kMemo) {
+          things_ |= blocks::kClears;
+          sought_ = latches_;
+        }
         break;
       case TiaAccess::kRead:
         due = std::max(due, effective_at(cycle, value));
@@ -505,41 +507,37 @@ class Beam {
     block.met = static_cast<std::uint16_t>(sought_ & tia.collisions);
     block.things = static_cast<std::uint16_t>(things_);
     memo_->known |= bit(cursor_.block() - 1);
+    memo_->understood &= ~bit(cursor_.block() - 1);
   }
 
   /// From the cursor on, as long as they are as they were. Returns how many accesses that are.
   std::size_t repeat_blocks(Tia& tia, std::span<const TiaAccess> log) noexcept {
     if (!cursor_.may_repeat()) return 0;
     const FrameMemo::State start = memo_->blocks[cursor_.block()].state;
-    if (start.due != due_ || !blocks::alike(tia, start.registers) || !same_hmove(tia, start)) {
-      return 0;
-    }
     blocks::Registers differ = blocks::different(tia, start);
+    if (start.due != due_ || (differ & ~blocks::kLoose) != 0 || !same_hmove(tia, start)) return 0;
     blocks::Things things = 0;
     std::size_t end = 0;
     for (; cursor_.may_repeat(); cursor_.skip()) {
       FrameMemo::Block& block = memo_->blocks[cursor_.block()];
-      const unsigned sought = latches_ & ~static_cast<unsigned>(tia.collisions);
       if ((block.things & blocks::kUnlike) != 0) break;
+      const bool clears = (block.things & blocks::kClears) != 0;
+      const unsigned before = clears ? 0U : tia.collisions;
+      const unsigned sought = latches_ & ~before;
       if ((sought & ~static_cast<unsigned>(block.sought)) != 0) break;
       const std::size_t begin = end;
       end += cursor_.num_accesses();
       if (differ != 0) {
-        blocks::Effect all{.used = blocks::used_by(block.things), .set = 0};
-        for (const TiaAccess access : log.subspan(begin, end - begin)) {
-          const blocks::Effect& one = blocks::kEffects[static_cast<std::size_t>(access.reg())];
-          all.used |= one.used;
-          all.set |= one.set;
-        }
-        if ((all.used & differ) != 0) {
+        const blocks::Effect& effect = effect_of(block, log.subspan(begin, end - begin));
+        if ((effect.used & differ) != 0) {
           end = begin;
           break;
         }
         if (cursor_.records()) blocks::take(block.state, differ, tia, start);
-        differ &= ~all.set;
+        differ &= ~effect.set;
       }
       things |= block.things;
-      tia.collisions = static_cast<std::uint16_t>(tia.collisions | (block.met & sought));
+      tia.collisions = static_cast<std::uint16_t>(before | (block.met & sought));
     }
     if (end == 0) return 0;
 
@@ -550,6 +548,21 @@ class Beam {
     if ((things & blocks::kMoves) != 0) tia.last_hmove = state.last_hmove;
     go_to(tia, state.due);
     return end;
+  }
+
+  /// Of the block at the cursor, which has these accesses.
+  const blocks::Effect& effect_of(FrameMemo::Block& block,
+                                  std::span<const TiaAccess> log) noexcept {
+    if ((memo_->understood & bit(cursor_.block())) == 0) {
+      block.effect = {.used = blocks::used_by(block.things), .set = 0};
+      for (const TiaAccess access : log) {
+        const blocks::Effect& one = blocks::kEffects[static_cast<std::size_t>(access.reg())];
+        block.effect.used |= one.used;
+        block.effect.set |= one.set;
+      }
+      memo_->understood |= bit(cursor_.block());
+    }
+    return block.effect;
   }
 
   /// The beam is at the cursor, with other registers than before.

@@ -189,6 +189,9 @@ struct FastConsole : Console {
     last_was_read = processor.last_was_read;
     replay(processor);
     processor.with_beam([this](auto& beam) { beam.finish(tia); });
+    // The beam need not know.
+    tia.dumping = processor.dumping;
+    tia.dump_ended = processor.dump_ended;
     static_cast<void>(tia.end_update(cycle));
     keep_picture(processor);
     return true;

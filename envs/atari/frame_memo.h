@@ -14,6 +14,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <type_traits>
 
@@ -50,6 +51,7 @@ inline constexpr Things kUnlike = 1U << 7U;        ///< Something that is not re
 inline constexpr Things kP0HasBits = 1U << 8U;     ///< In one of its two registers; next player 1.
 inline constexpr Things kBallEnabled = 1U << 10U;  ///< In one of its two registers.
 inline constexpr Things kScore = 1U << 11U;        ///< CTRLPF
+inline constexpr Things kClears = 1U << 12U;       ///< There was a CXCLR.
 
 /// But what is shown.
 inline Things things_of(const Tia& tia) noexcept {
@@ -90,8 +92,8 @@ inline constexpr Registers kBallDelay =
 /// What a write does to the registers that need not be what they were. One that is neither used
 /// nor set keeps its value; a position goes on from where it is.
 struct Effect {
-  Registers used;
-  Registers set;  ///< Whatever they were before.
+  Registers used = 0;
+  Registers set = 0;  ///< Whatever they were before.
 };
 inline constexpr std::array<Effect, 64> kEffects = [] {
   std::array<Effect, 64> table{};
@@ -142,25 +144,6 @@ constexpr Registers used_by(Things things) noexcept {
 /// What used_by and kEffects say everything of; of others every difference counts.
 inline constexpr Registers kLoose = used_by(~0U) | kEffects[Tia::HMOVE].used;
 
-using Words = std::array<std::uint64_t, sizeof(TiaRegisters) / 8>;
-inline Words words_of(const TiaRegisters& registers) noexcept {
-  return std::bit_cast<Words>(registers);
-}
-
-/// Whether they differ in loose registers only.
-inline bool alike(const TiaRegisters& a, const TiaRegisters& b) noexcept {
-  constexpr Words kStrict = [] {
-    std::array<std::uint8_t, sizeof(TiaRegisters)> bytes{};
-    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = (kLoose & at(i)) != 0 ? 0 : 0xFF;
-    return std::bit_cast<Words>(bytes);
-  }();
-  const Words ours = words_of(a);
-  const Words theirs = words_of(b);
-  std::uint64_t difference = 0;
-  for (std::size_t i = 0; i < ours.size(); ++i) difference |= (ours[i] ^ theirs[i]) & kStrict[i];
-  return difference == 0;
-}
-
 /// All that the rest of a frame depends on but the latches.
 struct State {
   TiaRegisters registers;
@@ -169,19 +152,23 @@ struct State {
   Clock due = 0;  ///< As Beam's; at least the clock of this moment.
 };
 
+/// A bit for each byte that is not 0.
+constexpr unsigned bytes_in(std::uint64_t word) noexcept {
+  constexpr std::uint64_t kLow = 0x7F7F7F7F7F7F7F7F;
+  const std::uint64_t highs = (((word & kLow) + kLow) | word) & ~kLow;
+  return static_cast<unsigned>(((highs >> 7U) * 0x0102040810204080) >> 56U);
+}
+
 inline Registers different(const Tia& tia, const State& state) noexcept {
-  const auto ours = words_of(tia);
-  const auto theirs = words_of(state.registers);
+  using Words = std::array<std::uint64_t, sizeof(TiaRegisters) / 8>;
+  const auto ours = std::bit_cast<Words>(static_cast<const TiaRegisters&>(tia));
+  const auto theirs = std::bit_cast<Words>(state.registers);
   Registers differ = 0;
   for (std::size_t word = 0; word < ours.size(); ++word) {
-    for (std::uint64_t bits = ours[word] ^ theirs[word]; bits != 0;) {
-      const auto byte = static_cast<unsigned>(std::countr_zero(bits)) / 8;
-      differ |= at((8 * word) + byte);
-      bits &= ~(std::uint64_t{0xFF} << (8 * byte));
-    }
+    differ |= Registers{bytes_in(ours[word] ^ theirs[word])} << (8 * word);
   }
   for (std::size_t object = 0; object < 5; ++object) {
-    if (tia.positions[object] != state.positions[object]) differ |= position(object);
+    differ |= tia.positions[object] != state.positions[object] ? position(object) : 0;
   }
   return differ;
 }
@@ -217,9 +204,10 @@ struct FrameMemo {
   static constexpr std::size_t kMaxBlocks = (Tia::kMaxHeight + kBlockRows - 1) / kBlockRows;
   struct Block {
     std::uint16_t first = 0;   ///< The first access in it or after it.
-    std::uint16_t sought = 0;  ///< Latches that were looked for from its start to its end,
+    std::uint16_t sought = 0;  ///< Latches looked for to its end from its start or last CXCLR,
     std::uint16_t met = 0;     ///< and those of them that were set.
     std::uint16_t things = 0;  ///< blocks::Things
+    blocks::Effect effect;     ///< Of its accesses and things, once somebody asks.
     State state;               ///< At their start.
   };
 
@@ -227,10 +215,12 @@ struct FrameMemo {
   bool painted = false;   ///< It is what the pixels show.
   bool colour_loss = false;
   bool thorough = false;         ///< Most of it was repeated: all of the next is recorded.
-  std::uint8_t num_useless = 0;  ///< Frames that had little use for it, the last ones;
-  std::uint8_t pause = 0;        ///< after some, so many do without it.
+  std::uint8_t num_useless = 0;  ///< Frames that it cost more than it saved, the last ones;
+  std::uint8_t pause = 0;        ///< after some, so many do without it,
+  std::uint8_t last_pause = 0;   ///< and these did.
   Clock frame_start = 0;
-  std::uint64_t known = 0;  ///< By block: more than `first`, and the state after it.
+  std::uint64_t known = 0;       ///< By block: more than `first`, and the state after it;
+  std::uint64_t understood = 0;  ///< and its effect, too.
   std::array<Block, kMaxBlocks + 1> blocks{};
   std::array<TiaAccess, kMaxAccesses> accesses{};
 };
@@ -242,12 +232,17 @@ static_assert(FrameMemo::kMaxBlocks < 63);
 /// which something can be repeated, recorded, or has come to its end.
 class MemoCursor {
  public:
-  /// Accesses that are worth a look at the memo: of a run of blocks, at least; and on average.
-  static constexpr std::size_t kLeastRun = 24;
-  static constexpr std::size_t kLeastUse = 10;
-  /// After so many frames that were worth less, so many do without a memo.
+  // Costs and savings, in accesses that are played.
+  static constexpr std::size_t kFrameCost = 70;  ///< Comparing two short logs; long ones: and
+  static constexpr std::size_t kLogCost = 8;     ///< one for so many.
+  static constexpr std::size_t kLookCost = 3;
+  static constexpr std::size_t kPaintedBlock = 24;  ///< Rows that are neither painted nor pooled.
+  static constexpr std::size_t kLeastRun = 8;       ///< What a run of blocks must save.
+  /// After so many frames that cost more than they saved, some do without a memo; more and more of
+  /// them, for as long as that goes on.
   static constexpr std::uint8_t kPatience = 6;
-  static constexpr std::uint8_t kPause = 200;
+  static constexpr int kPause = 30;
+  static constexpr int kLongestPause = 240;
 
   static constexpr std::uint32_t kNone = ~0U;
 
@@ -257,7 +252,8 @@ class MemoCursor {
         begin_(tia.window_begin()),
         height_(tia.window_height),
         last_(static_cast<std::size_t>((height_ + FrameMemo::kBlockRows - 1) /
-                                       FrameMemo::kBlockRows)) {
+                                       FrameMemo::kBlockRows)),
+        block_saves_(paints ? kPaintedBlock : 0) {
     if (memo == nullptr) return;
     if (memo->pause > 0) {
       --memo->pause;
@@ -296,6 +292,7 @@ class MemoCursor {
   /// To the next block, without playing this one.
   void skip() noexcept {
     num_repeated_ += num_accesses();
+    saved_ += num_accesses() + block_saves_;
     repeated_ |= bit(block_);
     ++block_;
   }
@@ -316,11 +313,11 @@ class MemoCursor {
     const std::size_t before = num_seen_;
     num_seen_ += log.size();
     std::uint64_t run = 0;
-    std::size_t run_accesses = 0;
+    std::size_t saved = 0;
     const auto end_run = [&] {
-      if (run_accesses >= kLeastRun) same_ |= run;
+      if (saved >= kLeastRun) same_ |= run;
       run = 0;
-      run_accesses = 0;
+      saved = 0;
     };
     std::size_t begin = log.size();  // Of the block before, if it starts here.
     for (; next_start_ <= last_; ++next_start_) {
@@ -331,7 +328,7 @@ class MemoCursor {
       if (remembers_ && begin <= end && end - begin == old_end - old_begin_ &&
           same_accesses(log.subspan(begin, end - begin), memo_->accesses.data() + old_begin_)) {
         run |= bit(next_start_ - 1);
-        run_accesses += end - begin;
+        saved += end - begin + block_saves_;
       } else {
         end_run();
       }
@@ -357,11 +354,14 @@ class MemoCursor {
     std::ranges::copy(log, memo_->accesses.begin());
     memo_->thorough = 2 * num_repeated_ > log.size();
     if (!remembers_) return;
-    if (num_repeated_ > (log.size() / 8) + (kLeastUse * num_looks_)) {
+    if (saved_ > kFrameCost + (log.size() / kLogCost) + (kLookCost * num_looks_)) {
       memo_->num_useless = 0;
+      memo_->last_pause = 0;
     } else if (++memo_->num_useless == kPatience) {
       memo_->num_useless = 0;
-      memo_->pause = kPause;
+      memo_->pause =
+          static_cast<std::uint8_t>(std::clamp(2 * memo_->last_pause, kPause, kLongestPause));
+      memo_->last_pause = memo_->pause;
     }
   }
 
@@ -387,9 +387,7 @@ class MemoCursor {
   }
 
   static bool same_accesses(std::span<const TiaAccess> a, const TiaAccess* b) noexcept {
-    std::uint32_t difference = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) difference |= a[i].bits ^ b[i].bits;
-    return difference == 0;
+    return std::memcmp(a.data(), b, a.size_bytes()) == 0;
   }
 
   /// The next block, from block_ on, that begins or ends something.
@@ -419,6 +417,8 @@ class MemoCursor {
   std::uint64_t repeated_ = 0;
   std::size_t num_repeated_ = 0;  ///< Accesses of theirs.
   std::size_t num_looks_ = 0;
+  std::size_t saved_ = 0;
+  std::size_t block_saves_;  ///< Besides its accesses.
 };
 
 }  // namespace fastrl::envs::atari

@@ -212,7 +212,7 @@ std::string part(const std::string& game, const py::bytes& image, bool known, in
       return std::tuple(c.cycle, c.bus, c.last_was_read, c.cpu.pc, c.cpu.a, c.cpu.x, c.cpu.y,
                         c.cpu.sp, c.cpu.p, c.cpu.jammed, c.cart.bank, c.cart.slices, c.cart.ram,
                         c.tia.positions, c.tia.drawn, c.tia.frame_open, c.tia.current_lines,
-                        c.riot.timer, c.riot.written_at);
+                        c.tia.dumping, c.tia.dump_ended, c.riot.timer, c.riot.written_at);
     };
     if (state(expected) != state(found)) return where + "registers";
     if (draws() % 4 == 0) {  // Latches are found when they are asked for, in the frames before too.

@@ -308,6 +308,13 @@ def strobe_program(seed: int) -> bytes:
 class LineCode(bytearray):
     """Machine code that draws line by line."""
 
+    FRAMES = 0xF0
+    """Where a program counts its frames."""
+
+    def in_frames(self, mask: int, which: int, *what: int) -> None:
+        """Takes a part of a line: what follows the next WSYNC stays where it is."""
+        self.extend((0xA5, self.FRAMES, 0x29, mask, 0xC9, which, 0xD0, len(what), *what))
+
     def store(self, value: int, *registers: int) -> None:
         self.extend((0xA9, value))
         for register in registers:
@@ -406,6 +413,88 @@ def latent_program(seed: int) -> bytes:
             elif draw < 0.85:
                 code.extend((0xA5, source.randrange(8), 0x85, source.randrange(0x80, 0xF0)))
         code.lines(80)
+    code.extend((0x4C, start & 0xFF, start >> 8))
+    return image_of(code)
+
+
+def steady_program(seed: int) -> bytes:
+    """The same frame again and again: but objects move, and some frames do or ask for more."""
+    source = random.Random(seed)
+    code = LineCode((0xA2, 0xFF, 0x9A))
+
+    def in_some_frames(*what: int) -> None:
+        code.in_frames(source.choice((1, 3, 7, 15)), source.choice((0, 1)), *what)
+
+    for colour, register in ((0x1E, 0x06), (0x5E, 0x07), (0x9E, 0x08), (0x02, 0x09)):
+        code.store(colour, register)
+    code.gather()
+    for motion in range(0x20, 0x25):
+        code.store(source.choice((0, 0, 0x10, 0xF0, 0x30)), motion)
+    start = 0xF000 + len(code)
+    shown = [*range(0x1B, 0x20), 0x0D, 0x0E, 0x0F]
+    code.store(2, VSYNC)
+    code.extend((0x85, WSYNC) * 3)
+    code.store(0, VSYNC, VBLANK, *shown)
+    code.store(0xFF, *source.sample(shown, 2))
+    code.extend((0xE6, code.FRAMES))
+    code.lines(36)
+    count = 39
+    while count < 220:
+        draw = source.random()
+        if draw < 0.25:
+            code.store(source.choice((0, 0xFF)), source.choice(shown))
+        elif draw < 0.45:
+            in_some_frames(0xA9, source.choice((0, 0xFF)), 0x85, source.choice(shown))
+        elif draw < 0.48:
+            code.extend((0x85, 0x2C))
+        elif draw < 0.5:
+            in_some_frames(0x85, 0x2C)
+        elif draw < 0.6:
+            code.store(source.choice((0, 0x02, 0x80, 0x82)), VBLANK)
+        elif draw < 0.9:
+            pin = source.randrange(12)
+            in_some_frames(0xA5, pin, 0x85, 0x80 + pin)
+        else:
+            code.extend((0x85, WSYNC, 0x85, 0x2A))
+            count += 1
+        count += (height := source.randint(1, 8))
+        code.lines(height)
+    code.store(2, VBLANK)
+    code.lines(max(1, 262 - count))
+    code.extend((0x4C, start & 0xFF, start >> 8))
+    return image_of(code)
+
+
+def forgotten_program(seed: int) -> bytes:
+    """Every frame clears the latches; two objects meet in few frames, and few frames ask."""
+    source = random.Random(seed)
+    code = LineCode((0xA2, 0xFF, 0x9A))
+    heights = [source.randint(6, 40) for _ in range(4)]
+
+    def lines_of_colours(count: int) -> None:
+        code.extend((0xA2, count, 0x86, 0x09, 0x85, WSYNC, 0xCA, 0xD0, 0xF9))
+
+    code.gather()
+    start = 0xF000 + len(code)
+    shown, other = source.sample((0x1B, 0x1C, 0x1D, 0x1E, 0x1F, 0x0D), 2)
+    meet, ask = source.sample(range(8), 2)
+    questions = [x for pin in range(8) for x in (0xA5, pin, 0x85, 0x80 + pin)]
+    code.store(2, VSYNC)
+    code.extend((0x85, WSYNC) * 3)
+    code.store(0, VSYNC, VBLANK, *range(0x1B, 0x20), 0x0D)
+    code.store(0xFF, shown)
+    code.extend((0xE6, code.FRAMES))
+    code.lines(40)
+    code.in_frames(7, ask, *questions)
+    lines_of_colours(heights[0])
+    code.store(0, 0x2C)
+    lines_of_colours(heights[1])
+    code.in_frames(7, meet, 0xA9, 0xFF, 0x85, other)
+    lines_of_colours(heights[2])
+    code.in_frames(7, meet, *questions)
+    lines_of_colours(heights[3])
+    code.store(0, other)
+    lines_of_colours(219 - sum(heights))
     code.extend((0x4C, start & 0xFF, start >> 8))
     return image_of(code)
 
@@ -584,6 +673,14 @@ def test_code_in_memory_runs_as_in_ale(seed: int, tmp_path: Path, machine: str) 
     play_program(machine, seed, tmp_path, 10, memory_program)
 
 
+@pytest.mark.parametrize("program", [steady_program, forgotten_program])
+@pytest.mark.parametrize("seed", range(4))
+def test_frame_after_frame_is_that_of_ale(
+    seed: int, program: Program, tmp_path: Path, machine: str
+) -> None:
+    play_program(machine, seed, tmp_path, 80, program)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_registers_by_an_index_are_those_of_ale(seed: int, tmp_path: Path, machine: str) -> None:
     play_program(machine, seed, tmp_path, 20, indexed_program)
@@ -635,6 +732,8 @@ def test_the_fast_console_of_every_game_is_the_plain_one(game: str, fast: str) -
         (random_program, range(2000, 2060), 40),
         (meeting_program, range(80), 60),
         (latent_program, range(120), 24),
+        (steady_program, range(80), 80),
+        (forgotten_program, range(40), 80),
         (memory_program, range(60), 8),
         (indexed_program, range(80), 8),
     ],
