@@ -93,10 +93,11 @@ struct Threaded {
   Clock frame_start = 0;
   Clock vsync_end = Tia::kNever;
   std::uint8_t vblank = 0;
-  std::array<std::uint16_t, 64> kept{};  ///< What was last written, or kUnkept.
-  bool differs0 = true;                  ///< GRP1 would copy a GRP0 that it has not copied yet.
-  bool differs1 = true;                  ///< And GRP0 a GRP1.
-  TiaAccess touched{0};                  ///< The last access that was not written down, if any.
+  std::array<std::uint16_t, 64> kept{};            ///< What was last written and meant, or kUnkept.
+  std::array<std::uint8_t, 64> bits = Tia::kBits;  ///< Here for machine code.
+  bool differs0 = true;  ///< GRP1 would copy a GRP0 that it has not copied yet.
+  bool differs1 = true;  ///< And GRP0 a GRP1.
+  TiaAccess touched{0};  ///< The last access that was not written down, if any.
   bool dumping = false;
   std::int32_t dump_ended = 0;
 
@@ -313,13 +314,9 @@ struct Threaded {
       case Tia::GRP1:
         return store_grp1(value, now);
       case Tia::ENABL:
-        if (value == kept[Tia::ENABL]) {
-          touch(now, reg);
-        } else {
-          differs0 = true;  // GRP1 has something to do for the ball.
-          kept[Tia::ENABL] = value;
-          record(now, reg, value);
-        }
+        // GRP1 has something to do for the ball.
+        differs0 = differs0 || meant(reg, value) != kept[Tia::ENABL];
+        return keep(reg, value, now);
         break;
       case Tia::HMCLR:
         if (std::ranges::all_of(motions(), [](std::uint16_t motion) { return motion == 0; })) {
@@ -374,14 +371,14 @@ struct Threaded {
     return now;
   }
 
-  /// A write to a register that is_kept.
+  /// A write to a register that is_kept, or to ENABL.
   FASTRL_INLINE std::uint32_t keep(int reg, std::uint8_t value, std::uint32_t now) noexcept {
     auto& old = kept[static_cast<std::size_t>(reg)];
-    if (old == value) {
+    if (const std::uint8_t next = meant(reg, value); old == next) {
       touch(now, reg);
     } else {
-      old = value;
-      record(now, reg, value);
+      old = next;
+      record(now, reg, next);
     }
     end_if_late(value, now);
     return now;
@@ -440,8 +437,12 @@ struct Threaded {
     stop = Stop::kFrameEnd;
   }
 
+  [[nodiscard]] std::uint8_t meant(int reg, std::uint8_t value) const noexcept {
+    return value & bits[static_cast<std::size_t>(reg)];
+  }
+
   void record(std::uint32_t now, int reg, std::uint8_t value) noexcept {
-    accesses[num_accesses++] = TiaAccess::make(now, reg, value);
+    accesses[num_accesses++] = TiaAccess::make(now, reg, meant(reg, value));
     if (reg == Tia::CXCLR) cleared = num_accesses;
   }
 

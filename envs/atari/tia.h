@@ -13,6 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 
 #include "envs/atari/controllers.h"
@@ -114,6 +115,23 @@ struct Tia : TiaRegisters {
   };
   // clang-format on
   static_assert(CTRLPF == 0x0A && GRP0 == 0x1B && CXCLR == 0x2C);
+
+  /// Bits of a write to a register that mean something: none, where the write itself does.
+  static constexpr std::array<std::uint8_t, 64> kBits = [] {
+    std::array<std::uint8_t, 64> table{};
+    table.fill(0xFF);
+    const auto set = [&table](std::uint8_t bits, std::initializer_list<Register> registers) {
+      for (const Register r : registers) table[r] = bits;
+    };
+    set(0x00, {RESP0, RESP1, RESM0, RESM1, RESBL, HMOVE, HMCLR, CXCLR});
+    set(0x01, {VDELP0, VDELP1, VDELBL});
+    set(0x02, {ENAM0, ENAM1, ENABL, RESMP0, RESMP1});
+    set(0x08, {REFP0, REFP1});
+    set(0x37, {NUSIZ0, NUSIZ1, CTRLPF});
+    set(0xF0, {PF0, HMP0, HMP1, HMM0, HMM1, HMBL});
+    set(0xFE, {COLUP0, COLUP1, COLUPF, COLUBK});
+    return table;
+  }();
 
   /// The five objects that move. Their order is that of RESP0.. and HMP0..
   enum Object : std::uint8_t { kP0, kP1, kM0, kM1, kBall };
@@ -301,6 +319,7 @@ struct Tia : TiaRegisters {
     const auto h = static_cast<int>(line_clock(now));
     const int reg = address & 0x3F;
     const auto number = [reg](int first) { return static_cast<std::size_t>(reg - first); };
+    value &= kBits[static_cast<std::size_t>(reg)];
     end_if_late(now);
     switch (reg) {
       case VSYNC:

@@ -95,6 +95,7 @@ class Translator {
     static constexpr Mem entries{kState, offsetof(Processor, entries)};
     static constexpr Mem interrupt_disable{kState, offsetof(Processor, interrupt_disable)};
     static constexpr Mem kept{kState, offsetof(Processor, kept)};
+    static constexpr Mem bits{kState, offsetof(Processor, bits)};
     static constexpr Mem last_cycle{kState, offsetof(Processor, last_cycle)};
     static constexpr Mem line_phase{kState, offsetof(Processor, line_phase)};
     static constexpr Mem num_accesses{kState, offsetof(Processor, num_accesses)};
@@ -916,7 +917,7 @@ class Translator {
     asm_.shift(Width::k32, Shift::kShl, kFree, 14);
     switch (reg) {
       case Tia::HMCLR:
-        return emit_clear_motions(value);
+        return emit_clear_motions();
       case Tia::GRP0:
       case Tia::GRP1:
         return emit_graphics(reg, value);
@@ -926,19 +927,38 @@ class Translator {
           touch(reg);
           return true;
         }
-        asm_.alu(Width::k16, Alu::kCmp, kept(reg), value);
+        const Reg next = emit_meant(reg, value);
+        asm_.alu(Width::k16, Alu::kCmp, kept(reg), next);
         const Jump other = asm_.skip(If::kNotEqual);
         touch(reg);
         const Jump done = asm_.skip();
         asm_.aim_here(other);
-        asm_.store16(kept(reg), value);
+        asm_.store16(kept(reg), next);
         if (reg == Tia::ENABL) asm_.store8(Field::differs0, 1);
-        record(reg, value);
+        record(reg, next);
         asm_.aim_here(done);
         return true;
     }
-    record(reg, value);
+    if (Tia::kBits[static_cast<std::size_t>(reg)] == 0) {
+      record(reg);
+    } else {
+      record(reg, emit_meant(reg, value));
+    }
     return true;
+  }
+
+  /// The bits of a value that mean something; perhaps in kFree2.
+  Reg emit_meant(int reg, Reg value) {
+    const std::uint8_t bits = Tia::kBits[static_cast<std::size_t>(reg)];
+    if (bits == 0xFF) return value;
+    asm_.mov(kFree2, value);
+    asm_.alu(Width::k32, Alu::kAnd, kFree2, bits);
+    return kFree2;
+  }
+  /// The same in kFree, for the register in kFree2.
+  void emit_meant_by_chosen(Reg value) {
+    if (value != kFree) asm_.mov(kFree, value);
+    asm_.alu(Width::k8, Alu::kAnd, kFree, part_of(Field::bits, kFree2));
   }
 
   /// Registers of the TIA that are written to in the same way.
@@ -972,7 +992,8 @@ class Translator {
         break;
       default:
         asm_.lea(kFree2, {index, first});
-        record_chosen(value);
+        emit_meant_by_chosen(value);
+        record_chosen();
         break;
     }
     const Jump stored = asm_.jump();
@@ -997,7 +1018,8 @@ class Translator {
   /// A store to the kept register in kFree2, at kCycle. The value may be in kFree.
   void emit_keep(Reg value) {
     const Mem old = part_of(Field::kept, kFree2, 1);
-    asm_.alu(Width::k16, Alu::kCmp, old, value);
+    emit_meant_by_chosen(value);
+    asm_.alu(Width::k16, Alu::kCmp, old, kFree);
     const Jump other = asm_.skip(If::kNotEqual);
     asm_.mov(kFree, kCycle);
     asm_.shift(Width::k32, Shift::kShl, kFree, 14);
@@ -1005,16 +1027,16 @@ class Translator {
     asm_.store32(Field::touched, kFree);
     const Jump touched = asm_.skip();
     asm_.aim_here(other);
-    asm_.store16(old, value);
+    asm_.store16(old, kFree);
     asm_.alu(Width::k8, Alu::kCmp, kFree2, Tia::ENABL);
     const Jump no_ball = asm_.skip(If::kNotEqual);
     asm_.store8(Field::differs0, 1);
     asm_.aim_here(no_ball);
-    record_chosen(value);
+    record_chosen();
     asm_.aim_here(touched);
   }
 
-  bool emit_clear_motions(Reg value) {
+  bool emit_clear_motions() {
     asm_.alu(Width::k64, Alu::kCmp, kept(Tia::HMP0), 0);  // Four of them.
     const Jump some = asm_.skip(If::kNotEqual);
     asm_.alu(Width::k16, Alu::kCmp, kept(Tia::HMBL), 0);
@@ -1024,7 +1046,7 @@ class Translator {
     asm_.aim_here(some);
     asm_.aim_here(last);
     for (int hm = Tia::HMP0; hm <= Tia::HMBL; ++hm) asm_.store16(kept(hm), std::uint16_t{0});
-    record(Tia::HMCLR, value);
+    record(Tia::HMCLR);
     asm_.aim_here(done);
     return true;
   }
@@ -1081,14 +1103,19 @@ class Translator {
   void record(int reg, Reg value) {
     asm_.lea(kFree, {kFree, access_bits(reg, 0), value});
     append_access();
+  }
+  /// Where no value means anything.
+  void record(int reg) {
+    asm_.alu(Width::k32, Alu::kAdd, kFree, access_bits(reg, 0));
+    append_access();
     if (reg != Tia::CXCLR) return;
     asm_.load32(kFree2, Field::num_accesses);
     asm_.store32(Field::cleared, kFree2);
   }
-  /// To the register in kFree2, at kCycle. The value may be in kFree.
-  void record_chosen(Reg value) {
+  /// The value in kFree to the register in kFree2, at kCycle.
+  void record_chosen() {
     asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
-    asm_.alu(Width::k32, Alu::kAdd, kFree2, value);
+    asm_.alu(Width::k32, Alu::kAdd, kFree2, kFree);
     asm_.mov(kFree, kCycle);
     asm_.shift(Width::k32, Shift::kShl, kFree, 14);
     asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
