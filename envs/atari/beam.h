@@ -22,7 +22,8 @@
 
 namespace fastrl::envs::atari {
 
-/// One frame, from its start. With `kPixels` it paints; latches it looks for if it is asked to.
+/// One frame without stars, from its start. With `kPixels` it paints; latches it looks for if it is
+/// asked to.
 template <bool kPixels>
 class Beam {
  public:
@@ -68,6 +69,9 @@ class Beam {
     make_up(tia, due_);
     tia.drawn = std::min(due_, window_end_);
   }
+
+  /// Whether missile 0 became stars, of which this knows nothing more.
+  [[nodiscard]] bool starry() const noexcept { return starry_; }
 
   /// Blocks of FrameMemo whose pixels are the same as before.
   [[nodiscard]] std::uint64_t repeated() const noexcept { return cursor_.repeated(); }
@@ -136,14 +140,13 @@ class Beam {
       case NUSIZ1: {
         const std::size_t p = number(NUSIZ0);
         const Tia::Things things = (Tia::kHasM0 | Tia::kHasP0) << p;
-        if (tia.players[p].first_copy_hidden || !steady(tia, p)) {
+        if (tia.players[p].first_copy_hidden) {
           change_line(tia, due, things);
         } else if (value != tia.nusiz[p] && (on_ & things) != 0) {
           change_shape(tia, due, things);
         }
         tia.nusiz[p] = value;
         tia.players[p].first_copy_hidden = false;
-        if (p == 0) tia.missile0 = Tia::Missile0::kNormal;
         break;
       }
       case COLUP0:
@@ -198,13 +201,10 @@ class Beam {
       case RESM1: {
         const std::size_t m = number(RESM0);
         const std::int16_t next = tia.missile_position(m, h(), now);
-        if (!steady(tia, m)) {
-          change_line(tia, due, Tia::kHasM0 << m);
-        } else if (tia.missiles[m].shown() && next != tia.positions[Tia::kM0 + m]) {
+        if (tia.missiles[m].shown() && next != tia.positions[Tia::kM0 + m]) {
           change_shape(tia, due, Tia::kHasM0 << m);
         }
         tia.positions[Tia::kM0 + m] = next;
-        if (m == 0) tia.missile0 = Tia::Missile0::kNormal;
         break;
       }
       case RESBL: {
@@ -253,11 +253,7 @@ class Beam {
         break;
       }
       case HMM0:
-        if (tia.makes_stars(value, now)) {
-          change_line(tia, due, Tia::kHasM0);
-          tia.start_stars();
-          if (kMemo) things_ |= blocks::kUnlike;
-        }
+        starry_ = starry_ || tia.makes_stars(value, now);
         [[fallthrough]];
       case HMP0:
       case HMP1:
@@ -301,11 +297,6 @@ class Beam {
       default:
         break;
     }
-  }
-
-  /// Missile 0 is moved by the ends of lines while there are stars.
-  static bool steady(const Tia& tia, std::size_t m) noexcept {
-    return m == 1 || (!tia.stars_on && tia.missile0 == Tia::Missile0::kNormal);
   }
 
   /// Sets only this flag: the change may end lines, which set others.
@@ -358,7 +349,6 @@ class Beam {
   void move(Tia& tia, Clock due, int cycle, Clock now) noexcept {
     if (!unseen_ends(tia, due)) make_up(tia, due);
     show_first_copies(tia);
-    if (tia.missile0 != Tia::Missile0::kNormal) painter_.changed(Tia::kHasM0);
     painter_.changed(tia.move(cycle, now));
   }
 
@@ -454,8 +444,7 @@ class Beam {
         painted_ - line_ < Tia::kCombEnd && (ends > 0 || into >= Tia::kCombEnd);
     const bool through_later = ends > 0 && (ends > 1 || into >= Tia::kCombEnd);
     if (through_first || through_later) tia.comb_pending = false;
-    // With no stars a second end changes nothing more.
-    for (int i = 0; i < (tia.stars_on ? ends : std::min(ends, 1)); ++i) end_line(tia);
+    if (ends > 0) end_line(tia);  // A second end changes nothing more.
     line_ += ends * Tia::kLineClocks;
     painted_ = std::max(line_ + Tia::kBlankClocks, target);
   }
@@ -471,7 +460,6 @@ class Beam {
     if (!tia.line_end_matters()) return;
     show_first_copies(tia);
     if (tia.mirror_right_half != ((tia.ctrlpf & 1) != 0)) painter_.changed(Tia::kHasPlayfield);
-    if (tia.stars_on) painter_.changed(Tia::kHasM0);
     tia.end_line();
   }
 
@@ -596,6 +584,7 @@ class Beam {
   Tia::Things on_;                     ///< Tia::shown
   std::array<std::uint8_t, 2> shown_;  ///< The bits that the players show.
   std::uint16_t latches_ = 0;          ///< That are looked for.
+  bool starry_ = false;
 
   FrameMemo* memo_;
   MemoCursor cursor_;

@@ -158,9 +158,6 @@ constexpr Instruction instruction_unknown(int address) noexcept {
 /// Registers a write to which may do something whatever was written before.
 constexpr bool acts_always(int reg) noexcept {
   switch (reg) {
-    case Tia::NUSIZ0:
-    case Tia::NUSIZ1:
-    case Tia::CTRLPF:
     case Tia::RESP0:
     case Tia::RESP1:
     case Tia::RESM0:
@@ -176,9 +173,13 @@ constexpr bool acts_always(int reg) noexcept {
   }
 }
 
-/// Registers that nothing but a write to them changes; HMCLR is looked after.
+/// Registers that nothing but a write to them changes; HMCLR is looked after. After a RESPx, a
+/// write to NUSIZx does something more; and while there are stars, but then the TIA gives up.
 constexpr bool is_kept(int reg) noexcept {
   switch (reg) {
+    case Tia::NUSIZ0:
+    case Tia::NUSIZ1:
+    case Tia::CTRLPF:
     case Tia::COLUP0:
     case Tia::COLUP1:
     case Tia::COLUPF:

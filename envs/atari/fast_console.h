@@ -3,8 +3,8 @@
 // somebody looks: the program at a latch, the caller at the screen.
 //
 // Whatever is out of the ordinary is left to the plain console that this one contains: a frame that
-// does not end in time, one that ends before the picture is complete, a frame that was begun
-// before.
+// does not end in time, one that ends before the picture is complete, one with stars, a frame that
+// was begun before.
 //
 // Oracle: console.h and ale-py (tests/oracle/test_atari.py).
 #pragma once
@@ -41,7 +41,7 @@ struct FastConsole : Console {
   void update(const Rom& rom, bool seen) noexcept {
     if (!tia.frame_open) {
       begin_frame();
-      if (rom.code != nullptr && !cpu.jammed && run_fast(rom, seen)) return;
+      if (rom.code != nullptr && !cpu.jammed && !tia.starry() && run_fast(rom, seen)) return;
     }
     settle(Tia::kAllLatches);
     draw(current);
@@ -177,7 +177,15 @@ struct FastConsole : Console {
     processor.dump_ended = tia.dump_ended;
     const auto into_line = static_cast<std::uint32_t>(-tia.frame_start);
     processor.last_cycle = ((tia.max_lines() + 1) * Tia::kLineClocks - 1 - into_line) / 3;
-    if (processor.run() == Stop::kGaveUp) {
+    bool given_up = processor.run() == Stop::kGaveUp;
+    if (!given_up) {
+      replay(processor);
+      processor.with_beam([&](auto& beam) {
+        beam.finish(tia);
+        given_up = beam.starry();
+      });
+    }
+    if (given_up) {
       tia = processor.start;
       return false;
     }
@@ -187,8 +195,6 @@ struct FastConsole : Console {
     cycle = processor.cycle;
     bus = processor.bus;
     last_was_read = processor.last_was_read;
-    replay(processor);
-    processor.with_beam([this](auto& beam) { beam.finish(tia); });
     // The beam need not know.
     tia.dumping = processor.dumping;
     tia.dump_ended = processor.dump_ended;

@@ -59,7 +59,7 @@ inline Things things_of(const Tia& tia) noexcept {
   return ((zero.graphics | zero.delayed) != 0 ? kP0HasBits : 0U) |
          ((one.graphics | one.delayed) != 0 ? kP0HasBits << 1U : 0U) |
          (tia.ball.enabled || tia.ball.delayed ? kBallEnabled : 0U) |
-         ((tia.ctrlpf & 2) != 0 ? kScore : 0U) | (tia.stars_on ? kUnlike : 0U);
+         ((tia.ctrlpf & 2) != 0 ? kScore : 0U);
 }
 
 /// A set of TiaRegisters, a bit for each byte of it, and of positions.

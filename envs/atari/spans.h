@@ -393,12 +393,8 @@ class SpanPainter {
   }
 
   static Columns columns_of_missile(const Tia& tia, std::size_t m) noexcept {
-    unsigned size = (tia.nusiz[m] >> 4U) & 3U;
+    const unsigned size = (tia.nusiz[m] >> 4U) & 3U;
     Columns columns;
-    if (m == 0) {
-      if (tia.missile0 == Tia::Missile0::kHidden) return columns;
-      if (tia.missile0 == Tia::Missile0::kWidened) size |= 1U;
-    }
     add_copies(columns, run(size), tia.positions[Tia::kM0 + m], tia.nusiz[m] & 7U, 0);
     return columns;
   }

@@ -330,6 +330,7 @@ struct Threaded {
         if (is_kept(reg)) return keep(reg, value, now);
         if (acts_always(reg)) {
           record(now, reg, value);
+          if (reg == Tia::RESP0 || reg == Tia::RESP1) forget_copies(reg);
         } else {
           touch(now, reg);  // RSYNC, sound, nothing.
         }
@@ -402,9 +403,15 @@ struct Threaded {
       std::ranges::fill(motions(), kUnkept);
     } else {
       kept[static_cast<std::size_t>(reg)] = kUnkept;
+      if (reg == Tia::RESP0 || reg == Tia::RESP1) forget_copies(reg);
     }
     differs0 = true;
     differs1 = true;
+  }
+
+  /// After RESPx, NUSIZx shows a first copy that would be hidden.
+  void forget_copies(int resp) noexcept {
+    kept[static_cast<std::size_t>(resp - Tia::RESP0 + Tia::NUSIZ0)] = kUnkept;
   }
 
   std::uint32_t synchronise(int reg, std::uint8_t value, std::uint32_t now) noexcept {

@@ -564,6 +564,9 @@ struct Tia : TiaRegisters {
                                  : Missile0::kNormal;
   }
 
+  /// Whether missile 0 is not an object like others.
+  [[nodiscard]] bool starry() const noexcept { return stars_on || missile0 != Missile0::kNormal; }
+
   /// Cosmic Ark changes the motion of HMM0 just before the chip is done with it.
   [[nodiscard]] bool makes_stars(std::uint8_t hmm0, Clock now) const noexcept {
     return since(now, last_hmove) == 63 && motions[kM0] == 7 && (hmm0 >> 4) == 6;

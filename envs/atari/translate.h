@@ -939,6 +939,9 @@ class Translator {
         asm_.aim_here(done);
         return true;
     }
+    if (reg == Tia::RESP0 || reg == Tia::RESP1) {
+      asm_.store16(kept(reg - Tia::RESP0 + Tia::NUSIZ0), Processor::kUnkept);
+    }
     if (Tia::kBits[static_cast<std::size_t>(reg)] == 0) {
       record(reg);
     } else {
@@ -992,6 +995,9 @@ class Translator {
         break;
       default:
         asm_.lea(kFree2, {index, first});
+        for (const int nusiz : {Tia::NUSIZ0, Tia::NUSIZ1}) {  // It may be a RESPx.
+          asm_.store16(kept(nusiz), Processor::kUnkept);
+        }
         emit_meant_by_chosen(value);
         record_chosen();
         break;
