@@ -499,6 +499,45 @@ def forgotten_program(seed: int) -> bytes:
     return image_of(code)
 
 
+def star_program(seed: int) -> bytes:
+    """Frames in which missile 0 becomes the stars of Cosmic Ark, and others."""
+    source = random.Random(seed)
+    code = LineCode((0xA2, 0xFF, 0x9A))
+    hmm0 = 0x22
+
+    code.store(0x1E, 0x06)
+    code.gather()
+    start = 0xF000 + len(code)
+    code.store(2, VSYNC)
+    code.extend((0x85, WSYNC) * 3)
+    code.store(0, VSYNC, VBLANK)
+    code.extend((0xE6, code.FRAMES))
+    code.store(2, 0x1D)
+    code.lines(source.randint(36, 60))
+    make = (0xA9, 0x70, 0x85, hmm0, 0x85, WSYNC, 0x85, 0x2A, 0xA9, 0x60, *(0xEA,) * 8, 0x85, hmm0)
+    code.in_frames(source.choice((1, 3, 7)), source.choice((0, 1)), *make)
+    code.lines(source.randint(1, 40))
+    for _ in range(source.randint(4, 30)):
+        code.extend((0x85, WSYNC, *(0xEA,) * source.choice((0, 4, 12, 24))))
+        draw = source.random()
+        if draw < 0.4:
+            code.store(source.choice((0x20, 0x20, 0x20, 0x07)), 0x04)
+        elif draw < 0.5:
+            code.extend((0x85, 0x12))
+        elif draw < 0.6:
+            code.store(source.choice((0, 2)), 0x1D)
+        elif draw < 0.7:
+            code.store(source.choice((0, 0xFF)), 0x0D, 0x0F)
+        elif draw < 0.9:
+            code.extend((0xA5, source.randrange(8), 0x85, source.randrange(0x80, 0xF0)))
+        elif draw < 0.93:
+            code.extend((0x85, 0x2A))
+        code.lines(source.randint(1, 4))
+    code.lines(source.choice((60, 100)))
+    code.extend((0x4C, start & 0xFF, start >> 8))
+    return image_of(code)
+
+
 def indexed_program(seed: int) -> bytes:
     """Registers that are chosen by an index or changed where they are, and calls by BRK."""
     source = random.Random(seed)
@@ -673,7 +712,7 @@ def test_code_in_memory_runs_as_in_ale(seed: int, tmp_path: Path, machine: str) 
     play_program(machine, seed, tmp_path, 10, memory_program)
 
 
-@pytest.mark.parametrize("program", [steady_program, forgotten_program])
+@pytest.mark.parametrize("program", [steady_program, forgotten_program, star_program])
 @pytest.mark.parametrize("seed", range(4))
 def test_frame_after_frame_is_that_of_ale(
     seed: int, program: Program, tmp_path: Path, machine: str
@@ -734,6 +773,7 @@ def test_the_fast_console_of_every_game_is_the_plain_one(game: str, fast: str) -
         (latent_program, range(120), 24),
         (steady_program, range(80), 80),
         (forgotten_program, range(40), 80),
+        (star_program, range(40), 24),
         (memory_program, range(60), 8),
         (indexed_program, range(80), 8),
     ],
