@@ -89,15 +89,13 @@ struct FastConsole : Console {
       }
       return static_cast<std::uint8_t>(Tia::latches(set, pin) | (before & 0x3F));
     }
-    const auto charged = [&](std::int32_t resistance) {
-      return Tia::charged(resistance, now, processor.dumping, processor.dump_ended);
-    };
-    const bool high = pin == 0x8   ? charged(ports.left.pin9)
-                      : pin == 0x9 ? charged(ports.left.pin5)
-                      : pin == 0xA ? charged(ports.right.pin9)
-                      : pin == 0xB ? charged(ports.right.pin5)
-                      : pin == 0xC ? ports.left.pin6
-                                   : pin == 0xD && ports.right.pin6;
+    bool high = pin == 0xC ? ports.left.pin6 : pin == 0xD && ports.right.pin6;
+    if (pin < 0xC) {  // Games ask for it in every line.
+      const Paddle& paddle =
+          static_cast<Run&>(processor).paddles[static_cast<std::size_t>(pin - 8)];
+      high = Tia::charged(paddle.resistance, paddle.cycles_to_charge, now, processor.dumping,
+                          processor.dump_ended);
+    }
     return static_cast<std::uint8_t>((high ? 0x80 : 0) | (before & 0x3F));
   }
 
@@ -117,10 +115,19 @@ struct FastConsole : Console {
     }
   };
 
+  struct Paddle {
+    std::int32_t resistance;
+    std::uint32_t cycles_to_charge = Tia::cycles_to_charge(resistance);
+  };
+
   /// One frame of the processor, and who follows its log.
   struct Run : Threaded<FastConsole> {
-    Run(const Tia& tia, std::uint8_t* frame, FrameMemo* memo, bool is_seen) noexcept
-        : start(tia), seen(is_seen), may_show(tia) {
+    Run(const Tia& tia, const Ports& ports, std::uint8_t* frame, FrameMemo* memo,
+        bool is_seen) noexcept
+        : start(tia),
+          seen(is_seen),
+          may_show(tia),
+          paddles{{{ports.left.pin9}, {ports.left.pin5}, {ports.right.pin9}, {ports.right.pin5}}} {
       make_beam(tia, frame, memo);
     }
 
@@ -133,6 +140,7 @@ struct FastConsole : Console {
     std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
     MayShow may_show;                ///< From then on,
     std::uint32_t num_scanned = 0;   ///< up to there.
+    std::array<Paddle, 4> paddles;   ///< At pins 8 to 11.
 
     /// The beam that follows this frame, `tia` being at its start.
     void make_beam(const Tia& tia, std::uint8_t* frame, FrameMemo* memo) noexcept {
@@ -159,7 +167,7 @@ struct FastConsole : Console {
   bool run_fast(const Rom& rom, bool seen) noexcept {
     if (never_clears_) settle(Tia::kAllLatches);
     FrameMemo& memo = pictures_[current].memo;
-    Run processor(tia, frames[current].data(), &memo, seen);
+    Run processor(tia, ports, frames[current].data(), &memo, seen);
     if (never_clears_) processor.sought = Tia::kAllLatches;
     processor.riot = riot;
     processor.cart = cart;

@@ -235,8 +235,8 @@ class MemoCursor {
   // Costs and savings, in accesses that are played.
   static constexpr std::size_t kFrameCost = 70;  ///< Comparing two short logs; long ones: and
   static constexpr std::size_t kLogCost = 8;     ///< one for so many.
-  static constexpr std::size_t kLookCost = 3;
-  static constexpr std::size_t kPaintedBlock = 24;  ///< Rows that are neither painted nor pooled.
+  static constexpr std::size_t kLookCost = 10;
+  static constexpr std::size_t kPaintedBlock = 14;  ///< Rows that are neither painted nor pooled.
   static constexpr std::size_t kLeastRun = 8;       ///< What a run of blocks must save.
   /// After so many frames that cost more than they saved, some do without a memo; more and more of
   /// them, for as long as that goes on.

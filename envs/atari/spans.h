@@ -202,8 +202,10 @@ template <Order kOrder>
       const auto here = static_cast<std::uint32_t>(span.*word >> half);
       if (here == 0) continue;
       __m256i pixels = _mm256_blendv_epi8(background, low, bytes_of(layers.low >> half));
-      pixels = _mm256_blendv_epi8(pixels, middle, bytes_of(layers.middle >> half));
-      pixels = _mm256_blendv_epi8(pixels, high, bytes_of(layers.high >> half));
+      if ((layers.middle | layers.high) != 0) {
+        pixels = _mm256_blendv_epi8(pixels, middle, bytes_of(layers.middle >> half));
+        pixels = _mm256_blendv_epi8(pixels, high, bytes_of(layers.high >> half));
+      }
       auto* const to = reinterpret_cast<__m256i*>(row + half);
       if (here != ~std::uint32_t{0}) {
         pixels = _mm256_blendv_epi8(_mm256_loadu_si256(to), pixels, bytes_of(here));

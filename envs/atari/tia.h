@@ -471,11 +471,18 @@ struct Tia : TiaRegisters {
   /// Whether a paddle's capacitor has charged since it was last dumped.
   static constexpr bool charged(std::int32_t resistance, std::uint32_t cycle, bool dumping,
                                 std::int32_t dump_ended) noexcept {
+    return charged(resistance, cycles_to_charge(resistance), cycle, dumping, dump_ended);
+  }
+  static constexpr bool charged(std::int32_t resistance, std::uint32_t cycles_to_charge,
+                                std::uint32_t cycle, bool dumping,
+                                std::int32_t dump_ended) noexcept {
     if (resistance == 0) return true;
     if (resistance == Port::kOpen || dumping) return false;
-    const auto needed = static_cast<std::uint32_t>(1.6 * resistance * 0.01E-6 * 1.19E6);
     // Unsigned: a dump that ended in an earlier frame may be in the far future.
-    return cycle > static_cast<std::uint32_t>(dump_ended) + needed;
+    return cycle > static_cast<std::uint32_t>(dump_ended) + cycles_to_charge;
+  }
+  static constexpr std::uint32_t cycles_to_charge(std::int32_t resistance) noexcept {
+    return static_cast<std::uint32_t>(1.6 * resistance * 0.01E-6 * 1.19E6);
   }
 
   // What painters ask.
