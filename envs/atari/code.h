@@ -174,7 +174,8 @@ constexpr bool acts_always(int reg) noexcept {
 }
 
 /// Registers that nothing but a write to them changes; HMCLR is looked after. After a RESPx, a
-/// write to NUSIZx does something more; and while there are stars, but then the TIA gives up.
+/// write to NUSIZx does something more; and while there are stars, but such frames are run by the
+/// plain console.
 constexpr bool is_kept(int reg) noexcept {
   switch (reg) {
     case Tia::NUSIZ0:

@@ -292,7 +292,6 @@ class MemoCursor {
   /// To the next block, without playing this one.
   void skip() noexcept {
     num_repeated_ += num_accesses();
-    saved_ += num_accesses() + block_saves_;
     repeated_ |= bit(block_);
     ++block_;
   }
@@ -354,7 +353,9 @@ class MemoCursor {
     std::ranges::copy(log, memo_->accesses.begin());
     memo_->thorough = 2 * num_repeated_ > log.size();
     if (!remembers_) return;
-    if (saved_ > kFrameCost + (log.size() / kLogCost) + (kLookCost * num_looks_)) {
+    const auto num_blocks = static_cast<std::size_t>(std::popcount(repeated_));
+    const std::size_t saved = num_repeated_ + (block_saves_ * num_blocks);
+    if (saved > kFrameCost + (log.size() / kLogCost) + (kLookCost * num_looks_)) {
       memo_->num_useless = 0;
       memo_->last_pause = 0;
     } else if (++memo_->num_useless == kPatience) {
@@ -417,7 +418,6 @@ class MemoCursor {
   std::uint64_t repeated_ = 0;
   std::size_t num_repeated_ = 0;  ///< Accesses of theirs.
   std::size_t num_looks_ = 0;
-  std::size_t saved_ = 0;
   std::size_t block_saves_;  ///< Besides its accesses.
 };
 

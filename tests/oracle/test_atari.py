@@ -320,6 +320,12 @@ class LineCode(bytearray):
         for register in registers:
             self.extend((0x85, register))
 
+    def begin_frame(self, *registers: int) -> None:
+        """These registers are 0 then, too."""
+        self.store(2, VSYNC)
+        self.extend((0x85, WSYNC) * 3)
+        self.store(0, VSYNC, VBLANK, *registers)
+
     def lines(self, count: int) -> None:
         self.extend((0xA2, count, 0x85, WSYNC, 0xCA, 0xD0, 0xFB))
 
@@ -344,9 +350,7 @@ def meeting_program(seed: int) -> bytes:
     start = 0xF000 + len(code)
     shapes = [(0x1B,), (0x1C,), (0x1D,), (0x1E,), (0x1F,), (0x0D, 0x0E, 0x0F)]
     for i in range(24):
-        code.store(2, VSYNC)
-        code.extend((0x85, WSYNC) * 3)
-        code.store(0, VSYNC, VBLANK)
+        code.begin_frame()
         code.lines(40)
         pair = source.sample(shapes, 2) if source.random() < 0.5 else []
         events = [lambda pair=pair: code.store(0xFF, *(x for shape in pair for x in shape))]
@@ -395,9 +399,7 @@ def latent_program(seed: int) -> bytes:
     shown = [*range(0x1B, 0x20), *range(0x25, 0x2A), 0x0D, 0x0E, 0x0F] * 2
     shown += [VBLANK, *range(0x04, 0x0D)]
     for _ in range(2):
-        code.store(2, VSYNC)
-        code.extend((0x85, WSYNC) * 3)
-        code.store(0, VSYNC, VBLANK, 0x0D, 0x0E, 0x0F)
+        code.begin_frame(0x0D, 0x0E, 0x0F)
         code.lines(36)
         for _ in range(140):
             code.extend((0x85, WSYNC, *(0xEA,) * source.choice((0, 0, 0, 8, 24))))
@@ -432,9 +434,7 @@ def steady_program(seed: int) -> bytes:
         code.store(source.choice((0, 0, 0x10, 0xF0, 0x30)), motion)
     start = 0xF000 + len(code)
     shown = [*range(0x1B, 0x20), 0x0D, 0x0E, 0x0F]
-    code.store(2, VSYNC)
-    code.extend((0x85, WSYNC) * 3)
-    code.store(0, VSYNC, VBLANK, *shown)
+    code.begin_frame(*shown)
     code.store(0xFF, *source.sample(shown, 2))
     code.extend((0xE6, code.FRAMES))
     code.lines(36)
@@ -479,9 +479,7 @@ def forgotten_program(seed: int) -> bytes:
     shown, other = source.sample((0x1B, 0x1C, 0x1D, 0x1E, 0x1F, 0x0D), 2)
     meet, ask = source.sample(range(8), 2)
     questions = [x for pin in range(8) for x in (0xA5, pin, 0x85, 0x80 + pin)]
-    code.store(2, VSYNC)
-    code.extend((0x85, WSYNC) * 3)
-    code.store(0, VSYNC, VBLANK, *range(0x1B, 0x20), 0x0D)
+    code.begin_frame(*range(0x1B, 0x20), 0x0D)
     code.store(0xFF, shown)
     code.extend((0xE6, code.FRAMES))
     code.lines(40)
@@ -508,9 +506,7 @@ def star_program(seed: int) -> bytes:
     code.store(0x1E, 0x06)
     code.gather()
     start = 0xF000 + len(code)
-    code.store(2, VSYNC)
-    code.extend((0x85, WSYNC) * 3)
-    code.store(0, VSYNC, VBLANK)
+    code.begin_frame()
     code.extend((0xE6, code.FRAMES))
     code.store(2, 0x1D)
     code.lines(source.randint(36, 60))
@@ -547,9 +543,7 @@ def indexed_program(seed: int) -> bytes:
     code.extend((0xA2, 0xFF, 0x9A))
     code.gather()
     start = 0xF000 + len(code)
-    code.store(2, VSYNC)
-    code.extend((0x85, WSYNC) * 3)
-    code.store(0, VSYNC, VBLANK)
+    code.begin_frame()
     code.lines(40)
     for _ in range(110):
         code.extend((0x85, WSYNC, *(0xEA,) * source.choice((0, 0, 4, 20))))
