@@ -504,6 +504,7 @@ class Beam {
     const FrameMemo::State start = memo_->blocks[cursor_.block()].state;
     blocks::Registers differ = blocks::different(tia, start);
     if (start.due != due_ || (differ & ~blocks::kLoose) != 0 || !same_hmove(tia, start)) return 0;
+    const std::size_t first = cursor_.block();
     blocks::Things things = 0;
     std::size_t end = 0;
     for (; cursor_.may_repeat(); cursor_.skip()) {
@@ -527,7 +528,7 @@ class Beam {
       things |= block.things;
       tia.collisions = static_cast<std::uint16_t>(before | (block.met & sought));
     }
-    if (end == 0) return 0;
+    if (cursor_.block() == first) return 0;
 
     FrameMemo::State state = memo_->blocks[cursor_.block()].state;
     blocks::take(state, differ, tia, start);

@@ -465,6 +465,43 @@ def steady_program(seed: int) -> bytes:
     return image_of(code)
 
 
+def mirrored_program(seed: int) -> bytes:
+    """Lines in which nothing happens, after the playfield was mirrored at the end of a line.
+
+    In every frame the objects, all in one place, are further to the left.
+    """
+    source = random.Random(seed)
+    code = LineCode((0xA2, 0xFF, 0x9A))
+    for colour, register in ((0x1E, 0x06), (0x5E, 0x07), (0x9E, 0x08), (0x02, 0x09)):
+        code.store(colour, register)
+    code.gather()
+    code.store(source.choice((0x10, 0x20)), *range(0x20, 0x25))
+    code.store(0x5A, 0x0D, 0x0E)
+    start = 0xF000 + len(code)
+    code.begin_frame(0x1B, 0x1D)
+    code.extend((0xE6, code.FRAMES, 0x85, WSYNC, 0x85, 0x2A))
+    code.lines(36)
+    count = 40
+    while count < 200:
+        code.in_frames(15, source.randrange(16), 0xA9, source.choice((0x44, 0x46)), 0x85, 0x09)
+        heights = [source.randint(*some) for some in ((1, 5), (5, 14), (1, 4), (1, 9))]
+        code.lines(heights[0])
+        code.extend((0x85, WSYNC, *(0xEA,) * 23))
+        code.store(source.choice((0x30, 0x31)), 0x0A)
+        code.lines(heights[1])
+        shown = source.choice((0x1B, 0x1D))
+        code.store(0xFF, shown)
+        code.lines(heights[2])
+        code.store(0, shown)
+        code.lines(heights[3])
+        count += 1 + sum(heights)
+    code.store(2, VBLANK)
+    code.store(0x02, 0x09)
+    code.lines(max(1, 262 - count))
+    code.extend((0x4C, start & 0xFF, start >> 8))
+    return image_of(code)
+
+
 def forgotten_program(seed: int) -> bytes:
     """Every frame clears the latches; two objects meet in few frames, and few frames ask."""
     source = random.Random(seed)
@@ -706,7 +743,9 @@ def test_code_in_memory_runs_as_in_ale(seed: int, tmp_path: Path, machine: str) 
     play_program(machine, seed, tmp_path, 10, memory_program)
 
 
-@pytest.mark.parametrize("program", [steady_program, forgotten_program, star_program])
+@pytest.mark.parametrize(
+    "program", [steady_program, mirrored_program, forgotten_program, star_program]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_frame_after_frame_is_that_of_ale(
     seed: int, program: Program, tmp_path: Path, machine: str
@@ -766,6 +805,7 @@ def test_the_fast_console_of_every_game_is_the_plain_one(game: str, fast: str) -
         (meeting_program, range(80), 60),
         (latent_program, range(120), 24),
         (steady_program, range(80), 80),
+        (mirrored_program, range(100), 60),
         (forgotten_program, range(40), 80),
         (star_program, range(40), 24),
         (memory_program, range(60), 8),
