@@ -13,6 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <type_traits>
@@ -60,8 +61,10 @@ struct FastConsole : Console {
   }
   [[nodiscard]] Rows changed_rows() noexcept {
     Rows rows;
-    for (std::size_t row = 0; row < rows.size(); ++row) {
-      rows[row] = (changed_ & bit(row / FrameMemo::kBlockRows)) != 0;
+    static_assert(rows.size() % FrameMemo::kBlockRows == 0);
+    for (std::size_t block = 0; block < rows.size() / FrameMemo::kBlockRows; ++block) {
+      std::fill_n(rows.begin() + (block * FrameMemo::kBlockRows), FrameMemo::kBlockRows,
+                  (changed_ & bit(block)) != 0);
     }
     changed_ = 0;
     return rows;
@@ -324,7 +327,7 @@ struct FastConsole : Console {
       picture.start = run.start;
       picture.num_accesses = run.num_accesses;
       picture.cleared = run.cleared;
-      std::ranges::copy(log, picture.accesses.begin());
+      std::memcpy(picture.accesses.data(), log.data(), log.size_bytes());
       return;
     }
     picture.memo.complete = false;

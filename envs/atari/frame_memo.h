@@ -235,7 +235,7 @@ class MemoCursor {
   // Costs and savings, in accesses that are played.
   static constexpr std::size_t kFrameCost = 70;  ///< Comparing two short logs; long ones: and
   static constexpr std::size_t kLogCost = 8;     ///< one for so many.
-  static constexpr std::size_t kLookCost = 10;
+  static constexpr std::size_t kLookCost = 14;
   static constexpr std::size_t kPaintedBlock = 14;  ///< Rows that are neither painted nor pooled.
   static constexpr std::size_t kLeastRun = 8;       ///< What a run of blocks must save.
   /// After so many frames that cost more than they saved, some do without a memo; more and more of
@@ -350,7 +350,7 @@ class MemoCursor {
   /// At the end of a frame with this log.
   void keep(std::span<const TiaAccess> log) noexcept {
     if (!records_ || !memo_->complete) return;
-    std::ranges::copy(log, memo_->accesses.begin());
+    std::memcpy(memo_->accesses.data(), log.data(), log.size_bytes());
     memo_->thorough = 2 * num_repeated_ > log.size();
     if (!remembers_) return;
     const auto num_blocks = static_cast<std::size_t>(std::popcount(repeated_));

@@ -184,6 +184,14 @@ void paint_plainly(std::uint8_t* row, const Columns& span, const Objects& at,
   return _mm256_cmpeq_epi8(_mm256_and_si256(all, bit), bit);
 }
 
+[[FASTRL_AVX2]] inline void copy_line_avx2(std::uint8_t* to, const std::uint8_t* from) noexcept {
+  static_assert(Tia::kWidth % 32 == 0);
+  for (std::size_t i = 0; i < Tia::kWidth; i += 32) {
+    const auto pixels = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), pixels);
+  }
+}
+
 /// The same, 32 pixels at a time.
 template <Order kOrder>
 [[FASTRL_AVX2]] void paint_avx2(std::uint8_t* row, const Columns& span, const Objects& at,
@@ -234,6 +242,15 @@ template <Order kOrder>
   }
 }
 #endif
+
+/// A whole line.
+template <Vectors kVectors>
+FASTRL_INLINE inline void copy_line(std::uint8_t* to, const std::uint8_t* from) noexcept {
+#ifdef __x86_64__
+  if constexpr (kVectors != Vectors::kNone) return copy_line_avx2(to, from);
+#endif
+  std::memcpy(to, from, Tia::kWidth);
+}
 
 template <Vectors kVectors, Order kOrder>
 void paint(std::uint8_t* row, const Columns& span, const Objects& at,
@@ -298,8 +315,14 @@ class SpanPainter {
     if constexpr (kPixels) spans::paint<kVectors>(frame_ + pen - first, span, at_, colours_);
   }
 
+  /// At most eight pixels, at the start of a line.
   void blank(std::size_t pen, int count) noexcept {
-    if constexpr (kPixels) std::memset(frame_ + pen, 0, static_cast<std::size_t>(count));
+    if constexpr (kPixels) {
+      std::uint64_t pixels = 0;
+      std::memcpy(&pixels, frame_ + pen, sizeof(pixels));
+      pixels &= count < 8 ? ~std::uint64_t{0} << (8 * static_cast<unsigned>(count)) : 0;
+      std::memcpy(frame_ + pen, &pixels, sizeof(pixels));
+    }
     combed_ = true;
   }
 
@@ -335,7 +358,7 @@ class SpanPainter {
   void repeat(const Tia& tia, std::size_t pen) noexcept {
     if constexpr (kPixels) {
       std::uint8_t* const row = frame_ + pen;
-      std::memcpy(row, whole_line_, Tia::kWidth);
+      spans::copy_line<kVectors>(row, whole_line_);
       if (combed_ && !tia.comb_pending)
         spans::paint<kVectors>(row, Columns::before(Tia::kCombColumns), at_, colours_);
       whole_line_ = row;

@@ -81,8 +81,13 @@ struct Threaded {
   std::array<const Translation::Entry*, 8> entries{};
   std::uint32_t mapped = ~0U;                  ///< The banks that these are for.
   std::array<std::uint32_t, 128> ram_bytes{};  ///< By address in memory: bytes that were read.
-  /// What they are, and what follows in place of the next three. Nothing before they are read.
-  std::array<std::array<Instruction, 4>, 128> ram_code;
+  /// What they are, and what follows in place of the next three. Nothing before they are read: to
+  /// clear 4 KB takes longer than whatever else a frame starts with.
+  union RamCode {
+    RamCode() noexcept {}
+    std::array<std::array<Instruction, 4>, 128> at;
+  };
+  RamCode ram_code;
   Host* host = nullptr;
   const Rom* rom = nullptr;
 
@@ -93,7 +98,7 @@ struct Threaded {
   Clock frame_start = 0;
   Clock vsync_end = Tia::kNever;
   std::uint8_t vblank = 0;
-  std::array<std::uint16_t, 64> kept{};            ///< What was last written and meant, or kUnkept.
+  std::array<std::uint16_t, 64> kept;              ///< What was last written and meant, or kUnkept.
   std::array<std::uint8_t, 64> bits = Tia::kBits;  ///< Here for machine code.
   bool differs0 = true;  ///< GRP1 would copy a GRP0 that it has not copied yet.
   bool differs1 = true;  ///< And GRP0 a GRP1.
@@ -532,11 +537,11 @@ struct Threaded {
     const auto at = static_cast<std::size_t>(pc & 0x7F);
     if (ram_bytes[at] != bytes_there || bytes_there == 0) {
       ram_bytes[at] = bytes_there;
-      ram_code[at] = {instruction_at(pc & 0xFFF, low(byte(0)), low(byte(1)), low(byte(2)), plain),
-                      instruction_unknown(pc + 1), instruction_unknown(pc + 2),
-                      instruction_unknown(pc + 3)};
+      ram_code.at[at] = {
+          instruction_at(pc & 0xFFF, low(byte(0)), low(byte(1)), low(byte(2)), plain),
+          instruction_unknown(pc + 1), instruction_unknown(pc + 2), instruction_unknown(pc + 3)};
     }
-    const Instruction& read = ram_code[at].front();
+    const Instruction& read = ram_code.at[at].front();
     return place_of(read) == Place::kUnknown || read.jump != 0 ? nullptr : &read;
   }
 
