@@ -52,6 +52,37 @@ struct AtariOptions {
   std::int32_t reward_max = std::numeric_limits<std::int32_t>::max();
 };
 
+/// The frames that all resets of a cartridge have in common, played once: nobody does anything,
+/// RESET is pressed, and after the mode was chosen it is pressed again. Most games clear their
+/// memory first, so soon a console is where this one was, and does what this one did.
+struct Rehearsal {
+  static constexpr int kWait = 60;
+  static constexpr int kChoice = kWait + 4;  ///< Before this frame the mode is chosen.
+  static constexpr int kFrames = kChoice + 4;
+  static constexpr std::array kPlaces{1, 2, 4, kChoice, kFrames};
+
+  static constexpr int action(int frame) noexcept {
+    return frame < kWait ? actions::kNoop : actions::kReset;
+  }
+
+  /// What the rules see of a frame. What they remember of the game before may matter to them.
+  struct Memory {
+    std::array<std::uint8_t, 128> riot;
+    std::array<std::uint8_t, 128> cart;
+  };
+
+  std::array<Console, kPlaces.size()> consoles;  ///< Before these frames.
+  std::array<Memory, kFrames> memory;            ///< After these.
+
+  /// The console before a frame, if that is one of kPlaces.
+  [[nodiscard]] const Console* before(int frame) const noexcept {
+    for (std::size_t i = 0; i < kPlaces.size(); ++i) {
+      if (kPlaces[i] == frame) return &consoles[i];
+    }
+    return nullptr;
+  }
+};
+
 /// The state of one game, flat, under 100 KB of which 94 are two frames. The cartridge stays
 /// outside: every call is given it.
 ///
@@ -73,9 +104,11 @@ struct BasicAtari {
   int total_frames = 0;
   int episode_frames = 0;
   bool mode_not_found = false;  ///< The last reset gave up looking for the mode.
+  int num_rehearsed = 0;        ///< Frames that the last reset took from a rehearsal.
 
   /// Inserts the cartridge, powers the console on and resets the game.
-  void load(const Rom& rom, Game the_game, const AtariOptions& the_options) noexcept {
+  void load(const Rom& rom, Game the_game, const AtariOptions& the_options,
+            const Rehearsal* rehearsal = nullptr) noexcept {
     game = the_game;
     options = the_options;
     console.power_on(rom);
@@ -87,24 +120,41 @@ struct BasicAtari {
     difficulty = 0;
     remembered_ = {};
     total_frames = 0;
-    reset(rom);
+    reset(rom, rehearsal);
   }
 
-  void reset(const Rom& rom) noexcept {
+  /// With a rehearsal of this cartridge it ends where it ends without one, but sooner.
+  void reset(const Rom& rom, const Rehearsal* rehearsal = nullptr) noexcept {
     episode_frames = 0;
     paddles_.fill((kPaddleMin + facts().paddle_max) / 2);
     console.reset(rom);
-    for (int i = 0; i < 60; ++i) play_frame(rom, actions::kNoop, 0.0F);
-    press_reset(rom);
+    num_rehearsed = 0;
+    play_opening(rom, rehearsal, 0, Rehearsal::kChoice);
+    remembered_ = {};
     for (std::size_t v = 0; v < rules.size(); ++v) {
       if (((facts().touched_by_reset >> v) & 1U) != 0) rules[v] = facts().on_reset[v];
     }
     outcome = outcome_of(game, rules);
     Player player{*this, rom};
     mode_not_found = !choose_mode(game, player, rules);
-    press_reset(rom);
+    play_opening(rom, rehearsal, Rehearsal::kChoice, Rehearsal::kFrames);
+    remembered_ = {};
     for (const StartAction& start : facts().start_actions) {
       for (int i = 0; i < start.frames; ++i) play_frame(rom, start.action, 1.0F);
+    }
+  }
+
+  /// Plays the rehearsal of this cartridge, of the difficulty that is set.
+  void rehearse(const Rom& rom, Rehearsal& rehearsal) noexcept {
+    paddles_.fill((kPaddleMin + facts().paddle_max) / 2);
+    console.reset(rom);
+    int frame = 0;
+    for (std::size_t i = 0; i < Rehearsal::kPlaces.size(); ++i) {
+      for (; frame < Rehearsal::kPlaces[i]; ++frame) {
+        play_frame(rom, Rehearsal::action(frame), 0.0F);
+        rehearsal.memory[static_cast<std::size_t>(frame)] = {console.riot.ram, console.cart.ram};
+      }
+      rehearsal.consoles[i] = console.settled();
     }
   }
 
@@ -152,16 +202,18 @@ struct BasicAtari {
 
   /// What the rules may look at.
   struct Memory {
-    const Machine& console;
+    const std::array<std::uint8_t, 128>& riot;
+    const std::array<std::uint8_t, 128>& cart;
 
     [[nodiscard]] Int ram(Int address) const noexcept {
-      return std::int32_t{console.riot.ram[address.bits() & 0x7FU]};
+      return std::int32_t{riot[address.bits() & 0x7FU]};
     }
     /// Klax: the memory in the cartridge.
     [[nodiscard]] Int peek(Int address) const noexcept {
-      return std::int32_t{console.cart.ram[address.bits() & 0x7FU]};
+      return std::int32_t{cart[address.bits() & 0x7FU]};
     }
   };
+  [[nodiscard]] Memory memory() const noexcept { return {console.riot.ram, console.cart.ram}; }
 
   /// Who runs the mode program.
   struct Player {
@@ -169,10 +221,8 @@ struct BasicAtari {
     const Rom& rom;
 
     [[nodiscard]] Int mode() const noexcept { return atari.mode; }
-    [[nodiscard]] Int ram(Int address) const noexcept { return Memory{atari.console}.ram(address); }
-    [[nodiscard]] Int peek(Int address) const noexcept {
-      return Memory{atari.console}.peek(address);
-    }
+    [[nodiscard]] Int ram(Int address) const noexcept { return atari.memory().ram(address); }
+    [[nodiscard]] Int peek(Int address) const noexcept { return atari.memory().peek(address); }
     /// A draw without its highest bit: the only use is modulo 256.
     Int rng() noexcept { return Int::wrap(atari.random.next() & 0x7FFFFFFFU); }
     void press_select(int frames) noexcept { atari.press_select(rom, frames); }
@@ -217,9 +267,26 @@ struct BasicAtari {
   void play_frame(const Rom& rom, int action, float strength, bool seen = false) noexcept {
     apply(rom, action, strength);
     console.update(rom, seen);
-    update_rules(game, Memory{console}, rules);
+    update_rules(game, memory(), rules);
     outcome = outcome_of(game, rules);
     console.bus = ram().back();  // The reference reads memory over the bus, upwards.
+  }
+
+  /// Plays these frames, or takes over what came of them.
+  void play_opening(const Rom& rom, const Rehearsal* rehearsal, int frame, int end) noexcept {
+    for (; frame < end; ++frame) {
+      const Console* const other = rehearsal != nullptr ? rehearsal->before(frame) : nullptr;
+      if (other != nullptr && console.is_at(rom, *other)) return follow(*rehearsal, frame, end);
+      play_frame(rom, Rehearsal::action(frame), 0.0F);
+    }
+  }
+  void follow(const Rehearsal& rehearsal, int frame, int end) noexcept {
+    console.go_on_from(*rehearsal.before(end));
+    for (; frame < end; ++frame, ++num_rehearsed) {
+      const auto& [riot, cart] = rehearsal.memory[static_cast<std::size_t>(frame)];
+      update_rules(game, Memory{riot, cart}, rules);
+    }
+    outcome = outcome_of(game, rules);
   }
 
   void press_reset(const Rom& rom) noexcept {

@@ -75,6 +75,7 @@ class AtariShared {
     const Palette* palette;
     int height;  ///< Lines on the screen.
     Resize resize;
+    std::unique_ptr<const Rehearsal> rehearsal;  ///< On the fast console alone.
   };
 
   /// `actions`: what action i does, for all titles.
@@ -188,17 +189,22 @@ class AtariShared {
                   .code = code.get(),
                   .translation = translation.get()};
     const auto probe = std::make_unique<Machine>();
-    probe->console.power_on(rom);
+    probe->load(rom, cartridge.game, {});
     const bool pal = probe->console.tia.pal;
     const int height = probe->height();
     if (options_.mode != AtariEnvOptions::kDefault) {
-      probe->load(rom, cartridge.game, {});
       probe->mode = options_.mode;
       probe->reset(rom);
       if (probe->mode_not_found) {
         throw std::invalid_argument("mode=" + std::to_string(options_.mode) + ": " + name +
                                     " does not reach it");
       }
+    }
+    std::unique_ptr<Rehearsal> rehearsal;
+    if constexpr (std::same_as<decltype(Machine::console), FastConsole>) {
+      rehearsal = std::make_unique<Rehearsal>();
+      if (options_.difficulty != AtariEnvOptions::kDefault) probe->difficulty = options_.difficulty;
+      probe->rehearse(rom, *rehearsal);
     }
     return {.game = cartridge.game,
             .image = std::move(cartridge.image),
@@ -208,7 +214,8 @@ class AtariShared {
             .palette = pal ? &kPalPalette : &kNtscPalette,
             .height = height,
             .resize = Resize(height, kWidth, options_.img_height, options_.img_width,
-                             static_cast<int>(channels()))};
+                             static_cast<int>(channels())),
+            .rehearsal = std::move(rehearsal)};
   }
 
   static void check(const char* what, int value, std::span<const std::int16_t> allowed,
@@ -255,8 +262,9 @@ class AtariEnv {
   void reset(const Lent<Shared>& lent) noexcept {
     const AtariEnvOptions& options = lent.shared.options();
     const Rom& rom = title(lent).rom;
+    const Rehearsal* const rehearsal = title(lent).rehearsal.get();
     if (seeded_) load(lent);
-    machine_.reset(rom);
+    machine_.reset(rom, rehearsal);
     int noops = draw_noops(options.noop_max);
     if (options.use_fire_reset && lent.shared.has_action(kFire)) {
       --noops;
@@ -264,7 +272,7 @@ class AtariEnv {
     }
     for (; noops > 0; --noops) {
       static_cast<void>(machine_.act(rom, actions::kNoop, 1.0F, !options.ram && noops == 1));
-      if (machine_.terminal()) machine_.reset(rom);
+      if (machine_.terminal()) machine_.reset(rom, rehearsal);
     }
     std::ranges::fill(lent.memory, std::uint8_t{0});
     Changes changes{};
@@ -350,7 +358,8 @@ class AtariEnv {
     const AtariEnvOptions& options = lent.shared.options();
     noops_ = Mt19937(seed_);
     machine_.load(title(lent).rom, title(lent).game,
-                  {.seed = seed_, .repeat_action_probability = options.repeat_action_probability});
+                  {.seed = seed_, .repeat_action_probability = options.repeat_action_probability},
+                  title(lent).rehearsal.get());
     if (options.mode != AtariEnvOptions::kDefault) machine_.mode = options.mode;
     if (options.difficulty != AtariEnvOptions::kDefault) machine_.difficulty = options.difficulty;
     seeded_ = false;

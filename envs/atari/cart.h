@@ -23,6 +23,8 @@ struct Dpc {
   std::uint32_t music_cycle = 0;  ///< When the music was last brought up to date.
   double music_fraction = 0.0;    ///< Ticks of the music clock left over then.
 
+  friend bool operator==(const Dpc&, const Dpc&) = default;
+
   void clock_random() noexcept {
     const int r = random;
     const int bit = ~((r >> 7) ^ (r >> 5) ^ (r >> 4) ^ (r >> 3)) & 1;
@@ -131,6 +133,8 @@ struct Cart {
   std::array<std::uint8_t, 3> slices{};  ///< E0: the 1 KB pieces of the image in view.
   std::array<std::uint8_t, 128> ram{};   ///< F8SC, F6SC
   Dpc dpc;
+
+  friend bool operator==(const Cart&, const Cart&) = default;
 
   void reset(Scheme scheme, Mt19937& random, std::uint32_t cycle) noexcept {
     switch (scheme) {

@@ -75,7 +75,37 @@ struct Console {
     return all;
   }
 
+  /// Whether it goes on as `other` does, given the same input: until a reset, which draws numbers.
+  [[nodiscard]] bool is_at(const Rom& rom, const Console& other) const noexcept {
+    return same_chips(rom, other) && shows_the_same(other);
+  }
+  /// Goes on as `other` does.
+  void go_on_from(const Console& other) noexcept {
+    const Mt19937 kept = random;
+    *this = other;
+    random = kept;
+  }
+
  protected:
+  /// But latches, and times that nobody asks for.
+  [[nodiscard]] bool same_chips(const Rom& rom, const Console& other) const noexcept {
+    Riot timed = riot;
+    if (!timed.expired_read) timed.expired_at = other.riot.expired_at;
+    Tia dumped = tia;
+    dumped.collisions = other.tia.collisions;
+    if (!ports.have_paddles()) dumped.dump_ended = other.tia.dump_ended;
+    Cart played = cart;
+    if (rom.properties.scheme != Scheme::kDPC) played.dpc.music_cycle = other.cart.dpc.music_cycle;
+    return cycle == other.cycle && bus == other.bus && last_was_read == other.last_was_read &&
+           cpu == other.cpu && timed == other.riot && dumped == other.tia && played == other.cart &&
+           ports == other.ports && switches == other.switches;
+  }
+  [[nodiscard]] bool shows_the_same(const Console& other) const noexcept {
+    return tia.collisions == other.tia.collisions &&
+           frames[current] == other.frames[other.current] &&
+           frames[1 - current] == other.frames[1 - other.current];
+  }
+
   /// Memory is random, the television format is found out, then the reset line is pulled.
   template <typename Self>
   static void power_on(Self& self, const Rom& rom) noexcept {

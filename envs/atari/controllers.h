@@ -48,6 +48,7 @@ struct Port {
   std::int32_t pin5 = kOpen;  ///< A resistance.
   std::int32_t pin9 = kOpen;
 
+  friend bool operator==(const Port&, const Port&) = default;
   /// The port's half of SWCHA.
   [[nodiscard]] constexpr std::uint8_t nibble() const noexcept {
     return static_cast<std::uint8_t>((pin4 << 3) | (pin3 << 2) | (pin2 << 1) | int{pin1});
@@ -58,6 +59,13 @@ struct Ports {
   Port left;
   Port right;
 
+  /// Whether it matters when a capacitor was dumped.
+  [[nodiscard]] constexpr bool have_paddles() const noexcept {
+    const auto turns = [](std::int32_t pin) { return pin != Port::kOpen && pin != 0; };
+    return turns(left.pin5) || turns(left.pin9) || turns(right.pin5) || turns(right.pin9);
+  }
+
+  friend bool operator==(const Ports&, const Ports&) = default;
   [[nodiscard]] constexpr std::uint8_t swcha() const noexcept {
     return static_cast<std::uint8_t>((left.nibble() << 4) | right.nibble());
   }
@@ -100,6 +108,7 @@ constexpr Ports plug(const Properties& properties, const Input& input) noexcept 
 struct Switches {
   std::uint8_t swchb = 0xFF;
 
+  friend bool operator==(const Switches&, const Switches&) = default;
   static constexpr Switches at_power_on(const Properties& properties) noexcept {
     const int left = properties.left_difficulty_a ? 0x40 : 0;
     const int right = properties.right_difficulty_a ? 0x80 : 0;

@@ -30,12 +30,7 @@ struct FastConsole : Console {
 
   void reset(const Rom& rom) noexcept {
     Console::reset(rom);
-    for (Picture& picture : pictures_) {
-      picture.undrawn = false;
-      picture.unsought = 0;
-      picture.memo.complete = false;
-    }
-    changed_ = kAllBlocks;
+    forget();
   }
 
   /// As Console::update. A frame that is not `seen` may still be looked at: it is drawn then.
@@ -68,6 +63,24 @@ struct FastConsole : Console {
     }
     changed_ = 0;
     return rows;
+  }
+
+  /// As Console::is_at. `other` is settled.
+  [[nodiscard]] bool is_at(const Rom& rom, const Console& other) noexcept {
+    if (!same_chips(rom, other)) return false;
+    static_cast<void>(settled());
+    return shows_the_same(other);
+  }
+  void go_on_from(const Console& other) noexcept {
+    Console::go_on_from(other);
+    forget();
+  }
+  /// What the plain console would be.
+  [[nodiscard]] const Console& settled() noexcept {
+    settle(Tia::kAllLatches);
+    draw(0);
+    draw(1);
+    return *this;
   }
 
   /// Makes these latches true in `tia`.
@@ -166,6 +179,16 @@ struct FastConsole : Console {
       return std::span<const TiaAccess>(accesses).first(num_accesses);
     }
   };
+
+  /// Pictures and latches are as they are.
+  void forget() noexcept {
+    for (Picture& picture : pictures_) {
+      picture.undrawn = false;
+      picture.unsought = 0;
+      picture.memo.complete = false;
+    }
+    changed_ = kAllBlocks;
+  }
 
   bool run_fast(const Rom& rom, bool seen) noexcept {
     if (never_clears_) settle(Tia::kAllLatches);

@@ -30,6 +30,8 @@ struct M6507 {
   std::uint8_t p = 0;
   bool jammed = false;  ///< A jam opcode ran: only a reset helps.
 
+  friend bool operator==(const M6507&, const M6507&) = default;
+
   template <Bus B>
   void reset(B& bus) noexcept {
     *this = M6507{};

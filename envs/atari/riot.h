@@ -19,6 +19,8 @@ struct Riot {
   std::uint32_t expired_at = 0;  ///< Cycle of the first read after it ran out.
   bool expired_read = false;
 
+  friend bool operator==(const Riot&, const Riot&) = default;
+
   void power_up(Mt19937& random) noexcept {
     for (std::uint8_t& byte : ram) byte = static_cast<std::uint8_t>(random.next());
     reset(random);

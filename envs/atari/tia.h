@@ -54,6 +54,8 @@ struct TiaRegisters {
     bool reflect = false;  ///< REFPx
     bool first_copy_hidden = false;
 
+    friend bool operator==(const Player&, const Player&) = default;
+
     [[nodiscard]] constexpr std::uint8_t shown() const noexcept {
       return faced(delay ? delayed : graphics);
     }
@@ -67,6 +69,8 @@ struct TiaRegisters {
     bool enabled = false;           ///< ENAMx
     bool locked_to_player = false;  ///< RESMPx
 
+    friend bool operator==(const Missile&, const Missile&) = default;
+
     [[nodiscard]] constexpr bool shown() const noexcept { return enabled && !locked_to_player; }
   };
 
@@ -74,6 +78,8 @@ struct TiaRegisters {
     bool enabled = false;
     bool delayed = false;
     bool delay = false;  ///< VDELBL
+
+    friend bool operator==(const Ball&, const Ball&) = default;
 
     [[nodiscard]] constexpr bool shown() const noexcept { return delay ? delayed : enabled; }
   };
@@ -94,6 +100,8 @@ struct TiaRegisters {
   bool comb_pending = false;  ///< Eight columns are still to be blanked.
   Missile0 missile0 = Missile0::kNormal;
   bool stars_on = false;  ///< The effect of Cosmic Ark's star field.
+
+  friend bool operator==(const TiaRegisters&, const TiaRegisters&) = default;
 };
 
 struct Tia : TiaRegisters {
@@ -228,6 +236,8 @@ struct Tia : TiaRegisters {
   // Paddle capacitors.
   bool dumping = false;
   std::int32_t dump_ended = 0;  ///< Processor cycle.
+
+  friend bool operator==(const Tia&, const Tia&) = default;
 
   void reset(std::uint32_t cycle) noexcept {
     Tia fresh;

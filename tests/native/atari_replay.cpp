@@ -114,6 +114,7 @@ struct Session {
   std::optional<Code> code;
   std::unique_ptr<const Translation> translation;
   Rom rom;
+  std::unique_ptr<Rehearsal> rehearsal;  ///< Of the fast consoles.
   Machine atari;
 
   /// `known`: the image is the one that games.json has facts for.
@@ -132,13 +133,19 @@ struct Session {
       rom.translation = translation.get();
     }
     vectors = std::is_same_v<Machine, TranslatedAtari> ? best_vectors() : Vectors::kNone;
-    atari.load(rom, static_cast<Game>(facts - kGames.begin()), options);
+    const auto title = static_cast<Game>(facts - kGames.begin());
+    if constexpr (std::is_base_of_v<FastAtari, Machine>) {
+      rehearsal = std::make_unique<Rehearsal>();
+      atari.load(rom, title, options);
+      atari.rehearse(rom, *rehearsal);
+    }
+    atari.load(rom, title, options, rehearsal.get());
   }
   Session(const Session&) = delete;
 
   int act(int action, float strength, bool seen) { return atari.act(rom, action, strength, seen); }
   void reset() {
-    atari.reset(rom);
+    atari.reset(rom, rehearsal.get());
     if (atari.mode_not_found) throw std::runtime_error("the mode was not found");
   }
 
@@ -184,6 +191,14 @@ struct Session {
   static std::string text(const Counts& counts) { return py::str(py::cast(counts)); }
 };
 
+/// All but pictures, latches and what only the plain console keeps between frames.
+auto state(const Console& c) {
+  return std::tuple(c.cycle, c.bus, c.last_was_read, c.cpu.pc, c.cpu.a, c.cpu.x, c.cpu.y, c.cpu.sp,
+                    c.cpu.p, c.cpu.jammed, c.cart.bank, c.cart.slices, c.cart.ram, c.tia.positions,
+                    c.tia.drawn, c.tia.frame_open, c.tia.current_lines, c.tia.dumping,
+                    c.ports.have_paddles() ? c.tia.dump_ended : 0, c.riot.timer, c.riot.written_at);
+}
+
 /// Plays held random actions on both consoles and says where they part, if they do: after every
 /// frame in memory, registers, clock and latches, and on the frames that somebody looks at in the
 /// picture. The fast console is told at random which frames will be seen, and not the truth, and
@@ -208,12 +223,6 @@ std::string part(const std::string& game, const py::bytes& image, bool known, in
     }
     if (plain->counts() != fast->counts()) return where + "counts";
     if (expected.riot.ram != found.riot.ram) return where + "RAM";
-    const auto state = [](const Console& c) {
-      return std::tuple(c.cycle, c.bus, c.last_was_read, c.cpu.pc, c.cpu.a, c.cpu.x, c.cpu.y,
-                        c.cpu.sp, c.cpu.p, c.cpu.jammed, c.cart.bank, c.cart.slices, c.cart.ram,
-                        c.tia.positions, c.tia.drawn, c.tia.frame_open, c.tia.current_lines,
-                        c.tia.dumping, c.tia.dump_ended, c.riot.timer, c.riot.written_at);
-    };
     if (state(expected) != state(found)) return where + "registers";
     if (draws() % 4 == 0) {  // Latches are found when they are asked for, in the frames before too.
       const auto latches = static_cast<std::uint16_t>(draws() & Tia::kAllLatches);
@@ -239,6 +248,56 @@ std::string part(const std::string& game, const py::bytes& image, bool known, in
   return "";
 }
 
+/// Where a fast console that is made to look parts from the plain one.
+template <typename Machine>
+std::string where_all_parts(Session<PlainAtari>& plain, Session<Machine>& fast) {
+  const Console& expected = plain.atari.console;
+  const Console& found = fast.atari.console.settled();
+  if (expected.riot.ram != found.riot.ram) return "RAM";
+  if (state(expected) != state(found)) return "registers";
+  if (expected.tia.collisions != found.tia.collisions) return "latches";
+  if (expected.frames[expected.current] != found.frames[found.current]) return "screen";
+  if (expected.frames[1 - expected.current] != found.frames[1 - found.current]) return "older";
+  if (plain.counts() != fast.counts()) return "counts";
+  if (plain.atari.rules != fast.atari.rules) return "rules";
+  if (plain.atari.random.next() != fast.atari.random.next()) return "draws";
+  return "";
+}
+
+/// Resets both, each time after fewer than `num_frames` frames of random actions. Returns how many
+/// frames the resets took from the rehearsal, and where the consoles part.
+template <typename Machine>
+std::pair<int, std::string> part_after_resets(const std::string& game, const py::bytes& image,
+                                              bool known, int num_resets, int num_frames,
+                                              std::uint32_t seed) {
+  AtariOptions options;
+  options.seed = seed;
+  const auto plain = std::make_unique<Session<PlainAtari>>(game, image, known, options);
+  const auto fast = std::make_unique<Session<Machine>>(game, image, known, options);
+  std::mt19937 draws(seed);
+  int num_rehearsed = 0;
+  for (int reset = 0; reset < num_resets; ++reset) {
+    const std::string where = "reset " + std::to_string(reset) + ": ";
+    int action = 0;
+    for (int left = static_cast<int>(draws() % static_cast<unsigned>(num_frames)); left > 0;
+         --left) {
+      if (draws() % 8 == 0) action = static_cast<int>(draws() % actions::kNumActions);
+      const int reward = plain->act(action, 1.0F, true);
+      if (reward != fast->act(action, 1.0F, draws() % 2 == 0)) return {num_rehearsed, "reward"};
+    }
+    if (const std::string what = where_all_parts(*plain, *fast); !what.empty()) {
+      return {num_rehearsed, "before " + where + what};
+    }
+    plain->reset();
+    fast->reset();
+    num_rehearsed += fast->atari.num_rehearsed;
+    if (const std::string what = where_all_parts(*plain, *fast); !what.empty()) {
+      return {num_rehearsed, where + what};
+    }
+  }
+  return {num_rehearsed, ""};
+}
+
 std::vector<int> members(std::uint32_t set) {
   std::vector<int> all;
   for (int action = 0; action < actions::kNumActions; ++action) {
@@ -250,8 +309,8 @@ std::vector<int> members(std::uint32_t set) {
 template <typename Machine>
 void bind_machine(py::module_& module, const char* name) {
   using Played = Session<Machine>;
-  py::class_<Played>(module, name)
-      .def(py::init<const std::string&, const py::bytes&, bool, const AtariOptions&>())
+  py::class_<Played> type(module, name);
+  type.def(py::init<const std::string&, const py::bytes&, bool, const AtariOptions&>())
       .def("act", &Played::act, py::arg("action"), py::arg("strength") = 1.0F,
            py::arg("seen") = true)
       .def("reset", &Played::reset)
@@ -285,6 +344,11 @@ void bind_machine(py::module_& module, const char* name) {
       .def_property(
           "difficulty", [](const Played& self) { return self.atari.difficulty; },
           [](Played& self, int difficulty) { self.atari.difficulty = difficulty; });
+  if constexpr (std::is_base_of_v<FastAtari, Machine>) {
+    type.def_static("part_after_resets", &part_after_resets<Machine>, py::arg("game"),
+                    py::arg("image"), py::arg("known"), py::arg("num_resets"),
+                    py::arg("num_frames"), py::arg("seed"));
+  }
 }
 
 void bind_games(py::module_& module) {

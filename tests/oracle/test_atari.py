@@ -790,6 +790,54 @@ def test_the_fast_console_of_a_game_of_every_kind_is_the_plain_one(game: str, fa
     assert where_consoles_part(fast, game, 400, seed=11) == ""
 
 
+def rehearsed_resets(machine: str, game: str, num_resets: int) -> tuple[int, str]:
+    """Frames that were taken from the rehearsal, and where it parts from the plain console."""
+    image = rom_path(game).read_bytes()
+    return getattr(build(), machine).part_after_resets(game, image, True, num_resets, 200, seed=5)
+
+
+@pytest.mark.parametrize("fast", FAST_MACHINES)
+@pytest.mark.parametrize(
+    ("game", "num_rehearsed"),
+    [("breakout", 804), ("qbert", 792), ("klax", 756), ("seaquest", 198), ("berzerk", 63)],
+)
+def test_a_reset_that_is_rehearsed_ends_as_one_that_is_played(
+    game: str, num_rehearsed: int, fast: str
+) -> None:
+    assert rehearsed_resets(fast, game, 12) == (num_rehearsed, "")
+
+
+@pytest.mark.parametrize("fast", FAST_MACHINES)
+def test_a_picture_from_before_the_end_of_a_rehearsal_is_not_taken_for_that_of_the_end(
+    fast: str,
+) -> None:
+    code = LineCode((0xA2, 0xFF, 0x9A))
+    code.store(0, code.FRAMES)
+    start = 0xF000 + len(code)
+    code.begin_frame()
+    code.store(0x44, 0x09)
+    code.extend((0xA5, code.FRAMES, 0xC9, 8, 0x90, 8, 0xC9, 68, 0xB0, 4))
+    code.store(0x88, 0x09)  # In frames 8 to 67.
+    # The timer, which a reset sets at random: consoles meet before frame 4.
+    code.in_frames(0xFF, 2, 0x8D, 0x96, 0x02)
+    code.extend((0xE6, code.FRAMES))
+    code.lines(60)
+    for colour in range(2, 42, 2):
+        code.store(colour, 0x06)
+        code.lines(4)
+    code.lines(119)
+    code.extend((0x4C, start & 0xFF, start >> 8))
+    machine = getattr(build(), fast)
+    assert machine.part_after_resets("krull", image_of(code), False, 12, 60, seed=5) == (771, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fast", FAST_MACHINES)
+@pytest.mark.parametrize("game", GAMES)
+def test_rehearsed_resets_of_every_game_end_as_played_ones(game: str, fast: str) -> None:
+    assert rehearsed_resets(fast, game, 40)[1] == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fast", FAST_MACHINES)
 @pytest.mark.parametrize("game", GAMES)
