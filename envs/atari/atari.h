@@ -188,6 +188,9 @@ struct BasicAtari {
   /// height() rows of 160 palette indices.
   [[nodiscard]] const std::uint8_t* screen() noexcept { return console.screen(); }
   [[nodiscard]] const std::uint8_t* older_screen() noexcept { return console.older_screen(); }
+  [[nodiscard]] Console::Screens grey_screens(const Rom& rom) noexcept {
+    return console.grey_screens(rom);
+  }
   [[nodiscard]] Rows changed_rows() noexcept { return console.changed_rows(); }
   [[nodiscard]] int height() const noexcept { return console.tia.window_height; }
   [[nodiscard]] const GameFacts& facts() const noexcept {

@@ -29,6 +29,8 @@
 
 namespace fastrl::envs::atari {
 
+static_assert(kNtscPalette.grey[0] == 0 && kPalPalette.grey[0] == 0, "painters blank with a 0");
+
 /// The options of AtariVectorEnv, with its names and defaults, and `mode` to `ram`.
 struct AtariEnvOptions {
   int frameskip = 4;
@@ -137,6 +139,10 @@ class AtariShared {
   }
 
   [[nodiscard]] std::size_t channels() const noexcept { return options_.grayscale ? 1 : 3; }
+  /// Whether the last two frames of a step are pooled.
+  [[nodiscard]] bool pools() const noexcept {
+    return !options_.ram && options_.maxpool && options_.frameskip > 1;
+  }
 
   // ---- actions ----------------------------------------------------------------------------------
   [[nodiscard]] bool has_action(int action) const noexcept {
@@ -184,13 +190,13 @@ class AtariShared {
     if constexpr (std::derived_from<decltype(Machine::console), FastConsole>) {
       if (options_.translate) translation = translate<FastConsole>(*code);
     }
-    const Rom rom{.image = cartridge.image,
-                  .properties = facts.properties,
-                  .code = code.get(),
-                  .translation = translation.get()};
+    Rom rom{.image = cartridge.image,
+            .properties = facts.properties,
+            .code = code.get(),
+            .translation = translation.get()};
     const auto probe = std::make_unique<Machine>();
     probe->load(rom, cartridge.game, {});
-    const bool pal = probe->console.tia.pal;
+    const Palette& palette = probe->console.tia.pal ? kPalPalette : kNtscPalette;
     const int height = probe->height();
     if (options_.mode != AtariEnvOptions::kDefault) {
       probe->mode = options_.mode;
@@ -206,12 +212,13 @@ class AtariShared {
       if (options_.difficulty != AtariEnvOptions::kDefault) probe->difficulty = options_.difficulty;
       probe->rehearse(rom, *rehearsal);
     }
+    if (options_.grayscale && pools()) rom.greys = palette.grey.data();
     return {.game = cartridge.game,
             .image = std::move(cartridge.image),
             .code = std::move(code),
             .translation = std::move(translation),
             .rom = rom,
-            .palette = pal ? &kPalPalette : &kNtscPalette,
+            .palette = &palette,
             .height = height,
             .resize = Resize(height, kWidth, options_.img_height, options_.img_width,
                              static_cast<int>(channels())),
@@ -286,7 +293,7 @@ class AtariEnv {
   [[nodiscard]] GameTransition step(const Lent<Shared>& lent, Action action) noexcept {
     const AtariEnvOptions& options = lent.shared.options();
     const int number = lent.shared.action(action.number);
-    const bool pools = options.maxpool && options.frameskip > 1;
+    const bool pools = lent.shared.pools();
     const std::uint8_t* older = nullptr;
     Changes changes{};
     std::int32_t reward = 0;
@@ -377,7 +384,11 @@ class AtariEnv {
   }
 
   [[nodiscard]] std::span<const std::uint8_t> screen(const Lent<Shared>& lent) noexcept {
-    return {machine_.screen(), static_cast<std::size_t>(title(lent).height * kFrameWidth)};
+    return rows_of(lent, machine_.screen());
+  }
+  [[nodiscard]] std::span<const std::uint8_t> rows_of(const Lent<Shared>& lent,
+                                                      const std::uint8_t* screen) const noexcept {
+    return {screen, static_cast<std::size_t>(title(lent).height * kFrameWidth)};
   }
   /// The next frame leaves this one as it is, unless it goes on with it: then here is a copy.
   [[nodiscard]] const std::uint8_t* kept_screen(const Lent<Shared>& lent) noexcept {
@@ -398,15 +409,26 @@ class AtariEnv {
   /// `pooled`: with the frame before, which is `older` if that was kept.
   void capture(const Lent<Shared>& lent, bool pooled, const std::uint8_t* older,
                Changes& changes) noexcept {
-    const std::span<const std::uint8_t> newest = screen(lent);
     const bool both = pooled && older == nullptr;
-    if (!pooled) older = newest.data();
-    if (both) older = machine_.older_screen();
+    const auto greys = both ? machine_.grey_screens(title(lent).rom) : Console::Screens{};
+    const bool painted_grey = greys.newest != nullptr;
+    const std::uint8_t* const newest = painted_grey ? greys.newest : machine_.screen();
+    if (painted_grey) {
+      older = greys.older;
+    } else if (older == nullptr) {
+      older = both ? machine_.older_screen() : newest;
+    }
     changes = machine_.changed_rows();
     if (!both || !captured_both_) changes.fill(true);
     captured_both_ = both;
-    with_colours(lent, *title(lent).palette,
-                 [&](const auto& row) { pool(row, newest, older, captured(lent), changes); });
+    const auto use = [&](const auto& row) {
+      pool(row, rows_of(lent, newest), older, captured(lent), changes);
+    };
+    if (painted_grey) {
+      use(PaintedGreyRow());
+    } else {
+      with_colours(lent, *title(lent).palette, use);
+    }
   }
 
   /// The newest frame is not captured: what is there of the last step counts once more.

@@ -27,11 +27,11 @@ namespace fastrl::envs::atari {
 template <bool kPixels>
 class Beam {
  public:
-  /// `tia` at the start of a frame; `frame` is not used without pixels. What `memo`, if there is
-  /// one, has of an earlier frame is used. It becomes that of this one, but for a frame without
-  /// pixels if it is that of the pixels.
-  Beam(const Tia& tia, std::uint8_t* frame, FrameMemo* memo) noexcept
-      : painter_(frame),
+  /// `tia` at the start of a frame; `frame` is not used without pixels, which are greys if there
+  /// are any. What `memo`, if there is one, has of an earlier frame is used. It becomes that of
+  /// this one, but for a frame without pixels if it is that of the pixels.
+  Beam(const Tia& tia, std::uint8_t* frame, const std::uint8_t* greys, FrameMemo* memo) noexcept
+      : painter_(frame, greys),
         phase_(static_cast<std::uint32_t>(-tia.frame_start) / 3),
         offset_(static_cast<std::uint32_t>(-tia.frame_start) % 3),
         line_(tia.window_begin()),

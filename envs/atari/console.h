@@ -68,6 +68,12 @@ struct Console {
   [[nodiscard]] const std::uint8_t* older_screen() const noexcept {
     return frames[1 - current].data();
   }
+  struct Screens {
+    const std::uint8_t* newest = nullptr;
+    const std::uint8_t* older = nullptr;
+  };
+  /// Both in greys of the cartridge, until somebody asks for one of them above; or neither.
+  [[nodiscard]] static Screens grey_screens(const Rom& /*rom*/) noexcept { return {}; }
   /// Where one of the two screens may be another than at the last call.
   [[nodiscard]] Rows changed_rows() noexcept {
     Rows all;

@@ -54,6 +54,15 @@ struct FastConsole : Console {
     draw(1 - current);
     return Console::older_screen();
   }
+  /// As in Console: neither if one was drawn otherwise.
+  [[nodiscard]] Screens grey_screens(const Rom& rom) noexcept {
+    if (rom.greys == nullptr) return {};
+    for (std::size_t frame = 0; frame < frames.size(); ++frame) {
+      if (pictures_[frame].undrawn) draw(frame, rom.greys);
+      if (!pictures_[frame].grey) return {};
+    }
+    return {.newest = Console::screen(), .older = Console::older_screen()};
+  }
   [[nodiscard]] Rows changed_rows() noexcept {
     Rows rows;
     static_assert(rows.size() % FrameMemo::kBlockRows == 0);
@@ -120,6 +129,7 @@ struct FastConsole : Console {
   struct Picture {
     Tia start;
     bool undrawn = false;        ///< Its pixels are not made yet.
+    bool grey = false;           ///< The pixels there are greys. Then its log is kept.
     std::uint16_t unsought = 0;  ///< Latches that it may set and that nobody has looked for.
     std::uint32_t num_accesses = 0;
     std::uint32_t cleared = 0;  ///< Of them, up to the last CXCLR.
@@ -138,10 +148,11 @@ struct FastConsole : Console {
 
   /// One frame of the processor, and who follows its log.
   struct Run : Threaded<FastConsole> {
-    Run(const Tia& tia, const Ports& ports, std::uint8_t* frame, FrameMemo* memo,
-        bool is_seen) noexcept
+    Run(const Tia& tia, const Ports& ports, std::uint8_t* frame, FrameMemo* memo, bool is_seen,
+        const std::uint8_t* its_greys) noexcept
         : start(tia),
           seen(is_seen),
+          greys(its_greys),
           may_show(tia),
           paddles{{{ports.left.pin9}, {ports.left.pin5}, {ports.right.pin9}, {ports.right.pin5}}} {
       make_beam(tia, frame, memo);
@@ -149,6 +160,7 @@ struct FastConsole : Console {
 
     Tia start;
     bool seen;
+    const std::uint8_t* greys;          ///< That it is painted in, if any.
     std::optional<Beam<true>> painter;  ///< If the frame is seen, else:
     std::optional<Beam<false>> lookout;
     std::uint16_t sought = 0;        ///< Latches that are looked for, from the start on.
@@ -161,9 +173,9 @@ struct FastConsole : Console {
     /// The beam that follows this frame, `tia` being at its start.
     void make_beam(const Tia& tia, std::uint8_t* frame, FrameMemo* memo) noexcept {
       if (seen) {
-        painter.emplace(tia, frame, memo);
+        painter.emplace(tia, frame, greys, memo);
       } else {
-        lookout.emplace(tia, nullptr, memo);
+        lookout.emplace(tia, nullptr, nullptr, memo);
       }
     }
     template <typename Use>
@@ -184,6 +196,7 @@ struct FastConsole : Console {
   void forget() noexcept {
     for (Picture& picture : pictures_) {
       picture.undrawn = false;
+      picture.grey = false;
       picture.unsought = 0;
       picture.memo.complete = false;
     }
@@ -192,8 +205,9 @@ struct FastConsole : Console {
 
   bool run_fast(const Rom& rom, bool seen) noexcept {
     if (never_clears_) settle(Tia::kAllLatches);
-    FrameMemo& memo = pictures_[current].memo;
-    Run processor(tia, ports, frames[current].data(), &memo, seen);
+    Picture& picture = pictures_[current];
+    if (seen && picture.grey != (rom.greys != nullptr)) picture.memo.complete = false;
+    Run processor(tia, ports, frames[current].data(), &picture.memo, seen, rom.greys);
     if (never_clears_) processor.sought = Tia::kAllLatches;
     processor.riot = riot;
     processor.cart = cart;
@@ -241,7 +255,7 @@ struct FastConsole : Console {
     const auto unsought = static_cast<std::uint16_t>(picture.unsought & latches);
     picture.unsought = static_cast<std::uint16_t>(picture.unsought & ~latches);
     if ((unsought & ~tia.collisions) == 0) return;
-    Beam<false> lookout(picture.start, nullptr, nullptr);
+    Beam<false> lookout(picture.start, nullptr, nullptr, nullptr);
     look_again(lookout, picture.start, picture.log(), picture.cleared, unsought);
   }
 
@@ -338,15 +352,18 @@ struct FastConsole : Console {
       play_plainly(PlainPainter{frames[current]}, copy, log);
       tia.collisions = static_cast<std::uint16_t>(tia.collisions | copy.collisions);
     } else if (log.size() > FrameMemo::kMaxAccesses) {
-      Beam<true> painter(run.start, frames[current].data(), nullptr);
+      Beam<true> painter(run.start, frames[current].data(), nullptr, nullptr);
       changed_ = kAllBlocks;
       look_again(painter, run.start, log, run.cleared, unsought);
     } else {
       picture.undrawn = !run.seen;
       picture.unsought = unsought;
-      if (run.seen) changed_ |= ~run.painter->repeated();
+      if (run.seen) {
+        changed_ |= ~run.painter->repeated();
+        picture.grey = run.greys != nullptr;
+      }
       run.with_beam([log](auto& beam) { beam.keep(log); });
-      if (run.seen && unsought == 0) return;
+      if (run.seen && !picture.grey && unsought == 0) return;
       picture.start = run.start;
       picture.num_accesses = run.num_accesses;
       picture.cleared = run.cleared;
@@ -355,15 +372,21 @@ struct FastConsole : Console {
     }
     picture.memo.complete = false;
     picture.undrawn = false;
+    picture.grey = false;
     picture.unsought = 0;
   }
 
-  /// Makes the pixels of a frame that is only written down.
+  /// Makes the pixels of a frame that are not palette indices.
   void draw(std::size_t frame) noexcept {
+    if (pictures_[frame].undrawn || pictures_[frame].grey) draw(frame, nullptr);
+  }
+  /// Makes the pixels of a frame that is written down.
+  void draw(std::size_t frame, const std::uint8_t* greys) noexcept {
     Picture& picture = pictures_[frame];
-    if (!picture.undrawn) return;
+    if (picture.grey != (greys != nullptr)) picture.memo.complete = false;
+    picture.grey = greys != nullptr;
     Tia copy = picture.start;
-    Beam<true> painter(copy, frames[frame].data(), &picture.memo);
+    Beam<true> painter(copy, frames[frame].data(), greys, &picture.memo);
     follow(painter, copy, picture.log(), 0, 0);
     painter.finish(copy);
     changed_ |= ~painter.repeated();

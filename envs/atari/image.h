@@ -182,6 +182,39 @@ class GreyRow {
   const std::array<std::uint8_t, 256>& greys_;
 };
 
+/// Greys already.
+class PaintedGreyRow {
+ public:
+  static constexpr std::size_t kChannels = 1;
+
+  void operator()(const std::uint8_t* in, std::uint8_t* out) const noexcept {
+    std::copy_n(in, kScreenWidth, out);
+  }
+
+#ifdef __x86_64__
+  /// `pool` below, 32 pixels at a time.
+  [[FASTRL_AVX2]] static void pool_avx2(std::span<const std::uint8_t> screen,
+                                        const std::uint8_t* older, std::uint8_t* out,
+                                        Changes& changes) noexcept {
+    for (std::size_t y = 0; y * kScreenWidth < screen.size(); ++y) {
+      if (!changes[y]) continue;
+      const std::size_t at = y * kScreenWidth;
+      const auto* const newest = reinterpret_cast<const __m256i*>(screen.data() + at);
+      const auto* const other = reinterpret_cast<const __m256i*>(older + at);
+      auto* const to = reinterpret_cast<__m256i*>(out + at);
+      __m256i changed = _mm256_setzero_si256();
+      for (std::size_t i = 0; i < kScreenWidth / 32; ++i) {
+        const __m256i a = _mm256_loadu_si256(newest + i);
+        const __m256i pixels = _mm256_max_epu8(a, _mm256_loadu_si256(other + i));
+        changed = _mm256_or_si256(changed, _mm256_xor_si256(pixels, _mm256_loadu_si256(to + i)));
+        _mm256_storeu_si256(to + i, pixels);
+      }
+      changes[y] = _mm256_testz_si256(changed, changed) == 0;
+    }
+  }
+#endif
+};
+
 /// Palette indices to red, green, blue of the first pixel, then of the next; a row at a time.
 class RgbRow {
  public:
@@ -223,8 +256,10 @@ template <typename Row>
 void pool(const Row& row, std::span<const std::uint8_t> screen, const std::uint8_t* older,
           std::uint8_t* out, Changes& changes) noexcept {
 #ifdef __x86_64__
-  if constexpr (requires { row.pool_avx2(screen, older, out, changes); }) {
+  if constexpr (requires { row.pool_vbmi(screen, older, out, changes); }) {
     if (vectors >= Vectors::kVbmi) return row.pool_vbmi(screen, older, out, changes);
+  }
+  if constexpr (requires { row.pool_avx2(screen, older, out, changes); }) {
     if (vectors >= Vectors::kAvx2) return row.pool_avx2(screen, older, out, changes);
   }
 #endif

@@ -63,6 +63,7 @@ struct Rom {
   const Code* code =
       nullptr;  ///< Of this image; without it every console is as slow as the plain one.
   const Translation* translation = nullptr;  ///< Of the code; without it an interpreter runs it.
+  const std::uint8_t* greys = nullptr;  ///< Of all colours: the fast console may paint in them.
 };
 
 }  // namespace fastrl::envs::atari

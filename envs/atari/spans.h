@@ -282,8 +282,9 @@ inline void paint(std::uint8_t* row, const Columns& span, const Objects& at,
 template <bool kPixels>
 class SpanPainter {
  public:
-  /// `frame` is not used without pixels.
-  explicit SpanPainter(std::uint8_t* frame) noexcept : frame_(frame) {}
+  /// `frame` is not used without pixels. Colours become their `greys`, if there are any.
+  SpanPainter(std::uint8_t* frame, const std::uint8_t* greys) noexcept
+      : frame_(frame), greys_(greys) {}
 
   /// Latches to look for from now on. What is set is not looked for: none, and then these once
   /// more, after a CXCLR.
@@ -482,9 +483,12 @@ class SpanPainter {
     }
   }
 
-  static spans::Colours colours_of(const Tia& tia, Tia::Things on) noexcept {
+  [[nodiscard]] spans::Colours colours_of(const Tia& tia, Tia::Things on) const noexcept {
     using enum spans::Order;
-    const auto [p0, p1, pf, background] = tia.colours;
+    auto [p0, p1, pf, background] = tia.colours;
+    if (greys_ != nullptr) {
+      for (std::uint8_t* colour : {&p0, &p1, &pf, &background}) *colour = greys_[*colour];
+    }
     const bool score = (tia.ctrlpf & 2) != 0;
     if ((tia.ctrlpf & 4) != 0 && !(score && on == Tia::kHasPlayfield)) {
       return {kPlayfield, background, p1, p0, pf};
@@ -493,6 +497,7 @@ class SpanPainter {
   }
 
   std::uint8_t* frame_;
+  const std::uint8_t* greys_;
   const std::uint8_t* whole_line_ = nullptr;  ///< The last one drawn in one piece, if still true.
   std::uint16_t latches_ = 0;
   bool combed_ = false;  ///< It was, afterwards.

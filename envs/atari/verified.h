@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <ranges>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -61,6 +62,13 @@ struct VerifiedConsole : FastConsole {
     compare_pictures("older screen", reference.older_screen(), FastConsole::older_screen());
     return Console::older_screen();
   }
+  [[nodiscard]] Screens grey_screens(const Rom& rom) noexcept {
+    const Screens greys = FastConsole::grey_screens(rom);
+    if (greys.newest == nullptr) return {};
+    compare_greys(rom, "grey screen", reference.screen(), greys.newest);
+    compare_greys(rom, "older grey screen", reference.older_screen(), greys.older);
+    return greys;
+  }
 
  private:
   void compare(const char* what, std::int64_t expected, std::int64_t found, std::size_t index = 0) {
@@ -69,9 +77,8 @@ struct VerifiedConsole : FastConsole {
     std::strncpy(difference.what.data(), what, difference.what.size() - 1);
   }
 
-  template <typename Bytes>
-    requires requires(const Bytes& bytes) { bytes.size(); }
-  void compare(const char* what, const Bytes& expected, const Bytes& found) {
+  template <std::ranges::range Expected, std::ranges::range Found>
+  void compare(const char* what, const Expected& expected, const Found& found) {
     const auto [theirs, ours] = std::ranges::mismatch(expected, found);
     if (ours == found.end()) return;
     compare(what, *theirs, *ours, static_cast<std::size_t>(ours - found.begin()));
@@ -80,6 +87,13 @@ struct VerifiedConsole : FastConsole {
   void compare_pictures(const char* what, const std::uint8_t* expected, const std::uint8_t* found) {
     const auto size = static_cast<std::size_t>(tia.window_height) * Tia::kWidth;
     compare(what, std::span(expected, size), std::span(found, size));
+  }
+
+  void compare_greys(const Rom& rom, const char* what, const std::uint8_t* expected,
+                     const std::uint8_t* found) {
+    const auto size = static_cast<std::size_t>(tia.window_height) * Tia::kWidth;
+    const auto grey = [&rom](std::uint8_t colour) { return rom.greys[colour]; };
+    compare(what, std::span(expected, size) | std::views::transform(grey), std::span(found, size));
   }
 
   void compare_all() noexcept {

@@ -33,6 +33,13 @@ namespace {
 constexpr int kNumSchemes = 9;
 constexpr int kSecondsAnImage = 60;  ///< Of processor time. An image takes less than one.
 
+/// A palette in which all colours differ.
+constexpr auto kGreys = [] {
+  std::array<std::uint8_t, 256> table{};
+  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::uint8_t>(i * 167);
+  return table;
+}();
+
 /// Where the random things come from.
 struct Source {
   std::mt19937_64 bits;
@@ -345,6 +352,12 @@ struct Consoles {
         if (!is_compared) continue;
         const std::uint8_t* screen = plain.screen();
         const std::uint8_t* end = screen + std::ptrdiff_t{plain.height()} * Tia::kWidth;
+        if (const auto greys = each->grey_screens(its); greys.newest != nullptr) {
+          const auto same = [](std::uint8_t colour, std::uint8_t grey) {
+            return kGreys[colour] == grey;
+          };
+          expect(std::equal(screen, end, greys.newest, same), "the consoles' greys differ");
+        }
         expect(std::equal(screen, end, each->screen()), "the consoles' pictures differ");
       }
     }
@@ -370,7 +383,7 @@ void image_survives(int number) {
   options.max_num_frames_per_episode = source.below(20);
   options.truncate_on_loss_of_life = source.chance(30);
   const auto consoles = std::make_unique<Consoles>();
-  consoles->rom = {image, properties, &code, translation.get()};
+  consoles->rom = {image, properties, &code, translation.get(), kGreys.data()};
   consoles->not_translated = {image, properties, &code};
   consoles->load(game, options);
   consoles->play(3, source);

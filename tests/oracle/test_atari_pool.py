@@ -234,6 +234,27 @@ def test_modes_difficulties_and_memory_are_those_of_ale(
         differ("render", screen.render()[0], machine.getScreenRGB(), f"step {t}")
 
 
+@pytest.mark.parametrize("game", KINDS)
+def test_looking_at_a_game_does_not_change_what_an_agent_sees(game: str) -> None:
+    """An agent's pictures are painted in greys; to be looked at they are painted once more."""
+    options = {"repeat_action_probability": 0.25, "max_num_frames_per_episode": 330}
+    plain, watched, coloured = (
+        fastrl.make(f"ALE/{game}-v5", 3, **options, grayscale=grayscale)
+        for grayscale in (True, True, False)
+    )
+    differ("obs", watched.reset(seed=7)[0], plain.reset(seed=7)[0], "reset")
+    coloured.reset(seed=7)
+    actions = random_actions(plain.single_action_space, 3, 5)
+    rng = np.random.default_rng(5)
+    for t in range(150):
+        action = next(actions)
+        differ("obs", watched.step(action)[0], plain.step(action)[0], f"step {t}")
+        coloured.step(action)
+        if rng.random() < 0.3:
+            for ours, theirs in zip(watched.render(), coloured.render(), strict=True):
+                differ("render", ours, theirs, f"step {t}")
+
+
 def test_stacked_memory_is_a_history_of_memory() -> None:
     one = fastrl.make("ALE/Pong-v5", 2, obs_type="ram")
     three = fastrl.make("ALE/Pong-v5", 2, obs_type="ram", stack_num=3)
