@@ -888,6 +888,7 @@ def test_the_fast_console_of_every_game_is_the_plain_one(game: str, fast: str) -
         (forgotten_program, range(40), 80),
         (star_program, range(40), 24),
         (busy_program, range(20), 40),
+        (frame_program, range(20), 60),
         (memory_program, range(60), 8),
         (indexed_program, range(80), 8),
     ],
