@@ -290,7 +290,8 @@ class AnyPool {
  protected:
   AnyPool(PoolConfig config, std::size_t obs_size, std::size_t num_columns)
       : config_(checked(std::move(config))),
-        threads_(new Threads{.queue = TaskQueue(index(config_.num_envs), num_awake(config_)),
+        threads_(new Threads{.queue = TaskQueue(index(config_.num_envs), index(config_.num_threads),
+                                                num_awake(config_)),
                              .done = {},
                              .workers = {}}),
         full_batches_(make_shelf(config_.num_envs, obs_size, num_columns)),
@@ -312,9 +313,11 @@ class AnyPool {
   /// Last act of the constructor of Pool<E>: workers call its virtual functions.
   void start_workers() {
     for (int i = 0; i < config_.num_threads; ++i) {
-      threads_->workers.emplace_back([this] {
+      // The caller of a synchronous step has lane 0.
+      const std::size_t lane = (index(i) + 1) % num_awake(config_);
+      threads_->workers.emplace_back([this, lane] {
         std::vector<Task> chunk;
-        while (threads_->queue.take(chunk)) run(chunk);
+        while (threads_->queue.take(lane, chunk)) run(chunk);
       });
     }
   }
@@ -564,7 +567,7 @@ class AnyPool {
   BatchPtr wait_for(const Ready& ready, std::optional<double> timeout, const Interrupt& interrupt,
                     const BatchPtr& held = nullptr) {
     const auto start = Clock::now();
-    if (num_awake(config_) > 1) {
+    if (num_awake(config_) > 1 && (held || may_spin())) {
       do {
         if (BatchPtr batch = ready()) return batch;
         for (int i = 0; i < 32; ++i) pause_cpu();
@@ -600,6 +603,13 @@ class AnyPool {
         lock.lock();
       }
     }
+  }
+
+  /// Looking again and again for a batch takes a CPU. There is one to spare, or the batch takes no
+  /// longer than waking up.
+  [[nodiscard]] bool may_spin() const noexcept {
+    return num_awake(config_) < index(config_.num_cpus) ||
+           threads_->queue.ns_per_task() * config_.batch_size < kPartNs;
   }
 
   void rethrow() {

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -37,15 +38,22 @@ inline void pause_cpu() noexcept {
 #endif
 }
 
-/// First in, first out; any number of producers and consumers.
+/// Any number of producers and consumers.
+///
+/// Each of some lanes, first in, first out, holds the tasks of a range of environments, the same as
+/// a part of `Shares`. A thread takes from a lane of its own, since an environment that changes
+/// cores takes its memory along, unless it is empty or a task elsewhere has waited for longer by as
+/// many tasks as there are environments: no environment falls behind.
 class TaskQueue {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// `capacity`: tasks that can wait at once. `num_sharing`: threads that divide the work, the
-  /// caller of a synchronous step among them.
-  TaskQueue(std::size_t capacity, std::size_t num_sharing)
-      : ring_(capacity), num_sharing_(num_sharing) {}
+  /// `num_envs`: each has one task at most. `num_workers`: threads that call `take`. `num_sharing`:
+  /// threads that divide the work, the caller of a synchronous step among them; so many lanes.
+  TaskQueue(std::size_t num_envs, std::size_t num_workers, std::size_t num_sharing)
+      : num_envs_(num_envs),
+        num_workers_(num_workers),
+        lanes_(num_sharing, Lane{.ring = std::vector<Waiting>(num_envs / num_sharing + 1)}) {}
 
   /// Appends make(0) to make(count - 1) and sees to it that `max_wake` workers are awake, if there
   /// are so many.
@@ -54,17 +62,14 @@ class TaskQueue {
     std::size_t wake = 0;
     {
       const std::lock_guard lock(mutex_);
-      const std::size_t waiting = waiting_.load(std::memory_order_relaxed);
-      FASTRL_DCHECK(waiting + count <= ring_.size());
-      std::size_t at = (head_ + waiting) % ring_.size();
       for (std::size_t i = 0; i < count; ++i) {
-        ring_[at] = make(i);
-        if (++at == ring_.size()) at = 0;
+        const Task task = make(i);
+        lanes_[lane_of(task)].push({.task = task, .ticket = num_pushed_++});
       }
-      waiting_.store(waiting + count, std::memory_order_relaxed);
-      // Who polls sees the tasks, or looks once more under the lock before it sleeps.
-      const std::size_t polling = polling_.load(std::memory_order_relaxed);
-      wake = std::min(max_wake - std::min(max_wake, polling), sleeping_);
+      waiting_.store(waiting_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
+      // Who is awake sees the tasks, or looks once more under the lock before it sleeps.
+      const std::size_t awake = num_workers_ - sleeping_;
+      wake = std::min(max_wake - std::min(max_wake, awake), sleeping_);
     }
     for (std::size_t i = 0; i < wake; ++i) wake_.notify_one();
   }
@@ -72,31 +77,23 @@ class TaskQueue {
   /// Takes back what waits; returns how much it was.
   std::size_t withdraw() {
     const std::lock_guard lock(mutex_);
-    const std::size_t waiting = waiting_.load(std::memory_order_relaxed);
-    head_ = (head_ + waiting) % ring_.size();
-    waiting_.store(0, std::memory_order_relaxed);
-    return waiting;
+    for (Lane& lane : lanes_) lane.waiting = 0;
+    return waiting_.exchange(0, std::memory_order_relaxed);
   }
 
-  /// Moves a chunk into `chunk`. Returns false at once when nothing waits.
-  bool try_take(std::vector<Task>& chunk) {
-    if (waiting_.load(std::memory_order_relaxed) == 0) return false;
-    const std::lock_guard lock(mutex_);
-    return take_locked(chunk);
-  }
-
-  /// Like `try_take`, but waits for work. Returns false once the queue is closed.
-  bool take(std::vector<Task>& chunk) {
+  /// Waits for work and moves some into `chunk`, of lane `own` if it can be. Returns false once
+  /// the queue is closed.
+  bool take(std::size_t own, std::vector<Task>& chunk) {
     while (!closed_.load(std::memory_order_relaxed)) {
-      if (poll(chunk)) return true;
+      if (poll(own, chunk)) return true;
       std::unique_lock lock(mutex_);
-      if (take_locked(chunk)) return true;
+      if (take_locked(own, chunk)) return true;
       if (closed_.load(std::memory_order_relaxed)) break;
       // Woken, perhaps too late for this step, it polls again: it will be there for the next one.
       ++sleeping_;
       wake_.wait(lock);
       --sleeping_;
-      if (take_locked(chunk)) return true;
+      if (take_locked(own, chunk)) return true;
     }
     return false;
   }
@@ -117,6 +114,7 @@ class TaskQueue {
   void close() {
     {
       const std::lock_guard lock(mutex_);
+      for (Lane& lane : lanes_) lane.waiting = 0;
       waiting_.store(0, std::memory_order_relaxed);
       closed_.store(true, std::memory_order_relaxed);
     }
@@ -124,15 +122,47 @@ class TaskQueue {
   }
 
  private:
+  struct Waiting {
+    Task task;
+    std::uint64_t ticket = 0;  ///< Tasks that were pushed before it.
+  };
+
+  struct Lane {
+    std::vector<Waiting> ring;
+    std::size_t head = 0;
+    std::size_t waiting = 0;
+
+    void push(const Waiting& last) noexcept {
+      FASTRL_DCHECK(waiting < ring.size());
+      const std::size_t at = head + waiting++;
+      ring[at < ring.size() ? at : at - ring.size()] = last;
+    }
+    Task pop() noexcept {
+      const Task task = ring[head].task;
+      if (++head == ring.size()) head = 0;
+      --waiting;
+      return task;
+    }
+    /// Of the first that waits; after all others if none does.
+    [[nodiscard]] std::uint64_t ticket() const noexcept {
+      return waiting == 0 ? std::numeric_limits<std::uint64_t>::max() : ring[head].ticket;
+    }
+  };
+
+  [[nodiscard]] std::size_t lane_of(const Task& task) const noexcept {
+    const auto env = static_cast<std::size_t>(task.env);
+    return task.action == Task::kShare ? env : ((env + 1) * lanes_.size() - 1) / num_envs_;
+  }
+
   /// Looks for work for a while: waking a thread that sleeps costs more than many a step. Not more
   /// threads than the caller leaves CPUs for.
-  bool poll(std::vector<Task>& chunk) {
+  bool poll(std::size_t own, std::vector<Task>& chunk) {
     bool found = false;
-    if (polling_.fetch_add(1, std::memory_order_relaxed) + 1 < num_sharing_) {
+    if (polling_.fetch_add(1, std::memory_order_relaxed) + 1 < lanes_.size()) {
       const auto until = Clock::now() + kPoll;
       do {
         for (int i = 0; i < 64 && !found; ++i) {
-          found = try_take(chunk);
+          found = try_take(own, chunk);
           pause_cpu();
         }
       } while (!found && Clock::now() < until && !closed_.load(std::memory_order_relaxed));
@@ -141,40 +171,46 @@ class TaskQueue {
     return found;
   }
 
-  bool take_locked(std::vector<Task>& chunk) {
+  /// Returns false at once when nothing waits.
+  bool try_take(std::size_t own, std::vector<Task>& chunk) {
+    if (waiting_.load(std::memory_order_relaxed) == 0) return false;
+    const std::lock_guard lock(mutex_);
+    return take_locked(own, chunk);
+  }
+
+  bool take_locked(std::size_t own, std::vector<Task>& chunk) {
     const std::size_t waiting = waiting_.load(std::memory_order_relaxed);
     if (waiting == 0) return false;
-    const bool shared = ring_[head_].action == Task::kShare;
-    const std::size_t size = shared ? 1 : std::min(waiting, chunk_size(waiting));
-    chunk.resize(size);
-    for (Task& task : chunk) {
-      task = ring_[head_];
-      if (++head_ == ring_.size()) head_ = 0;
-    }
-    waiting_.store(waiting - size, std::memory_order_relaxed);
+    Lane& oldest = *std::ranges::min_element(lanes_, {}, &Lane::ticket);
+    Lane& lane = lanes_[own].ticket() - oldest.ticket() < num_envs_ ? lanes_[own] : oldest;
+    const bool shared = lane.ring[lane.head].task.action == Task::kShare;
+    chunk.resize(shared ? 1 : std::min(lane.waiting, chunk_size(lane.waiting)));
+    for (Task& task : chunk) task = lane.pop();
+    waiting_.store(waiting - chunk.size(), std::memory_order_relaxed);
     return true;
   }
 
-  /// Guided self-scheduling: half of an even share of what waits, so that chunks shrink towards
-  /// the end and threads finish together; bounded so that a chunk lasts 2 to 20 microseconds.
+  /// Guided self-scheduling: half of what waits in a lane, so that chunks shrink towards the end
+  /// and threads finish together; bounded so that a chunk lasts 2 to 20 microseconds.
   [[nodiscard]] std::size_t chunk_size(std::size_t waiting) const noexcept {
     const double ns = std::max(ns_per_task(), 1.0);
     const auto least = std::max<std::size_t>(1, static_cast<std::size_t>(2e3 / ns));
     const auto most = std::max<std::size_t>(1, static_cast<std::size_t>(2e4 / ns));
-    if (num_sharing_ == 1) return most;
-    return std::clamp(waiting / (2 * num_sharing_), least, most);
+    if (lanes_.size() == 1) return most;
+    return std::clamp(waiting / 2, least, most);
   }
 
   static constexpr Clock::duration kPoll = std::chrono::microseconds(50);
 
-  std::vector<Task> ring_;
-  const std::size_t num_sharing_;
+  const std::size_t num_envs_;
+  const std::size_t num_workers_;
   std::atomic<std::size_t> polling_{0};
-  std::mutex mutex_;  ///< Guards ring_, head_, sleeping_, and every write of waiting_ and closed_.
+  std::mutex mutex_;  ///< Guards lanes_, sleeping_, and every write of waiting_ and closed_.
   std::condition_variable wake_;
-  std::size_t head_ = 0;
+  std::vector<Lane> lanes_;
+  std::uint64_t num_pushed_ = 0;
   std::size_t sleeping_ = 0;
-  std::atomic<std::size_t> waiting_{0};
+  std::atomic<std::size_t> waiting_{0};  ///< In all lanes.
   std::atomic<bool> closed_{false};
   std::atomic<double> ns_per_task_{0.0};
 };

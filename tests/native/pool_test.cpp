@@ -240,6 +240,40 @@ void results_do_not_depend_on_threads_or_batch_size() {
   }
 }
 
+/// A queue for eight environments and two threads in which a task is a chunk of its own.
+struct SmallQueue {
+  TaskQueue queue{8, 2, 2};
+  std::vector<Task> chunk;
+
+  SmallQueue() {
+    queue.report_cost(1, 1e9);
+    queue.push(8, 0, [](std::size_t i) { return Task{.env = static_cast<std::int32_t>(i)}; });
+  }
+  std::int32_t take(std::size_t own) {
+    CHECK(queue.take(own, chunk) && chunk.size() == 1);
+    return chunk.front().env;
+  }
+};
+
+void a_thread_takes_the_environments_of_its_own_lane_first() {
+  SmallQueue small;
+  for (const std::int32_t env : {4, 5}) CHECK(small.take(1) == env);
+  for (const std::int32_t env : {0, 1, 2}) CHECK(small.take(0) == env);
+  for (const std::int32_t env : {6, 7, 3}) CHECK(small.take(1) == env);
+}
+
+void no_environment_falls_behind_in_another_lane() {
+  SmallQueue small;
+  std::array<int, 8> taken{};
+  for (int i = 0; i < 600; ++i) {
+    const std::int32_t env = small.take(1);
+    ++taken[static_cast<std::size_t>(env)];
+    small.queue.push(1, 0, [&](std::size_t /*i*/) { return Task{.env = env}; });
+    const auto [least, most] = std::ranges::minmax(taken);
+    CHECK(most <= 3 * (least + 1));
+  }
+}
+
 void a_throwing_env_raises_in_step() {
   Pool<Awkward> pool(config(8, 0, 4), {});
   static_cast<void>(pool.reset({}, {}, {}, kNever));
@@ -573,6 +607,8 @@ int main() {
   const std::vector<std::pair<const char*, void (*)()>> tests{
 #define TEST(name) {#name, name}
       TEST(results_do_not_depend_on_threads_or_batch_size),
+      TEST(a_thread_takes_the_environments_of_its_own_lane_first),
+      TEST(no_environment_falls_behind_in_another_lane),
       TEST(a_throwing_env_raises_in_step),
       TEST(a_throwing_env_raises_in_recv),
       TEST(recv_times_out_and_loses_nothing),
