@@ -7,6 +7,7 @@ would have learned with the same minibatches. Rank 0 keeps the run folder.
 """
 
 import contextlib
+import importlib
 import os
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar, cast
@@ -107,6 +108,10 @@ def joined(device: str) -> Generator[Ranks]:
     cuda = device != "cpu" and torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Functions there have the group that exists when they are imported as a default, and the first
+    # step of an optimiser imports them. With the default group they would keep its threads, one of
+    # which may drop a tensor while Python ends: that aborts the process.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())

@@ -31,10 +31,14 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+def two_ranks(*program: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "fastrl", "train", *arguments]
+    command += ["--nproc-per-node", "2", *program]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return two_ranks("-m", "fastrl", "train", *arguments)
 
 
 def flags(**options: Any) -> list[str]:
@@ -95,6 +99,28 @@ def test_ranks_resume_together(tmp_path: Path) -> None:
         train(
             config_for("Catch-v0", **options, run_dir=str(broken), anneal_lr=False), resume=broken
         )
+
+
+PARTING = """
+import weakref
+import torch, torch.distributed
+from fastrl.ranks import joined
+with joined("cpu") as ranks:
+    group = weakref.ref(torch.distributed.group.WORLD)
+    weight = torch.nn.Parameter(torch.ones(1))
+    weight.sum().backward()
+    torch.optim.Adam([weight]).step()
+    ranks.gathered(1)
+assert group() is None, "the group and its threads are left"
+"""
+
+
+def test_nothing_is_left_of_a_group_when_its_ranks_part(tmp_path: Path) -> None:
+    """Its threads drop tensors; while Python ends, that aborts the process now and then."""
+    program = tmp_path / "parting.py"
+    program.write_text(PARTING, encoding="utf-8")
+    done = two_ranks(str(program))
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.parametrize(
