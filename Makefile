@@ -6,6 +6,8 @@ GAME ?= MinAtar/Breakout-v1
 RUN ?= runs/first
 COMPARE ?= runs/compare
 COMPARE_STEPS ?= 500000
+# A process for each CPU; whoever is done takes over tests of the others.
+PARALLEL := --numprocesses auto --dist worksteal
 
 .PHONY: train compare test test-all build lint stubs native exactness bench clean
 
@@ -30,11 +32,11 @@ compare: build
 	$(BIN)/fastrl compare $(COMPARE) --baseline ppo --out $(COMPARE)/report
 
 test: build lint native
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not gpu"
 
 test-all: build lint native
 	$(MAKE) --directory tests/native PYTHON=$(PYTHON) fuzz
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not gpu"
 
 build: $(VENV)/.built
 
@@ -57,7 +59,7 @@ stubs: build
 
 # The pool and the console under the sanitizers of gcc.
 native:
-	$(MAKE) --directory tests/native PYTHON=$(PYTHON)
+	$(MAKE) --directory tests/native --jobs 2 PYTHON=$(PYTHON)
 
 # Every mode of every Atari game in lockstep with ale-py, the pool with options against ale-py's, and
 # the table of results. Takes hours; the first part goes on where it stopped.
