@@ -164,7 +164,8 @@ def test_bench_train_reports_where_the_time_went() -> None:
     alone = sum(1.0 / rate for rate in stages.values())
     whole = statistics.median(report.results["steps_per_second_in_a_median_update"])
     assert report.results["overlap"] == pytest.approx(alone * whole)
-    assert 0.2 < report.results["overlap"] < 5.0
+    # Near 1 on a quiet machine, 16 seen on a busy one; a unit amiss would make it thousands.
+    assert 0.01 < report.results["overlap"] < 100.0
 
 
 @pytest.mark.slow
