@@ -313,9 +313,8 @@ class AnyPool {
   /// Last act of the constructor of Pool<E>: workers call its virtual functions.
   void start_workers() {
     for (int i = 0; i < config_.num_threads; ++i) {
-      // The caller of a synchronous step has lane 0.
-      const std::size_t lane = (index(i) + 1) % num_awake(config_);
-      threads_->workers.emplace_back([this, lane] {
+      threads_->workers.emplace_back([this] {
+        std::size_t lane = threads_->queue.join();
         std::vector<Task> chunk;
         while (threads_->queue.take(lane, chunk)) run(chunk);
       });

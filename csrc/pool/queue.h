@@ -81,9 +81,16 @@ class TaskQueue {
     return waiting_.exchange(0, std::memory_order_relaxed);
   }
 
-  /// Waits for work and moves some into `chunk`, of lane `own` if it can be. Returns false once
+  /// A lane for a thread that is about to `take`: one that few have.
+  std::size_t join() {
+    const std::lock_guard lock(mutex_);
+    return join_locked();
+  }
+
+  /// Waits for work and moves some into `chunk`, of lane `own` if it can be. A thread that has
+  /// slept has another lane then: of more threads than lanes not all are awake. Returns false once
   /// the queue is closed.
-  bool take(std::size_t own, std::vector<Task>& chunk) {
+  bool take(std::size_t& own, std::vector<Task>& chunk) {
     while (!closed_.load(std::memory_order_relaxed)) {
       if (poll(own, chunk)) return true;
       std::unique_lock lock(mutex_);
@@ -91,7 +98,9 @@ class TaskQueue {
       if (closed_.load(std::memory_order_relaxed)) break;
       // Woken, perhaps too late for this step, it polls again: it will be there for the next one.
       ++sleeping_;
+      --lanes_[own].num_threads;
       wake_.wait(lock);
+      own = join_locked();
       --sleeping_;
       if (take_locked(own, chunk)) return true;
     }
@@ -131,6 +140,7 @@ class TaskQueue {
     std::vector<Waiting> ring;
     std::size_t head = 0;
     std::size_t waiting = 0;
+    std::size_t num_threads = 0;  ///< That are awake and have it.
 
     void push(const Waiting& last) noexcept {
       FASTRL_DCHECK(waiting < ring.size());
@@ -152,6 +162,12 @@ class TaskQueue {
   [[nodiscard]] std::size_t lane_of(const Task& task) const noexcept {
     const auto env = static_cast<std::size_t>(task.env);
     return task.action == Task::kShare ? env : ((env + 1) * lanes_.size() - 1) / num_envs_;
+  }
+
+  std::size_t join_locked() noexcept {
+    const auto lane = std::ranges::min_element(lanes_, {}, &Lane::num_threads);
+    ++lane->num_threads;
+    return static_cast<std::size_t>(lane - lanes_.begin());
   }
 
   /// Looks for work for a while: waking a thread that sleeps costs more than many a step. Not more
@@ -181,13 +197,24 @@ class TaskQueue {
   bool take_locked(std::size_t own, std::vector<Task>& chunk) {
     const std::size_t waiting = waiting_.load(std::memory_order_relaxed);
     if (waiting == 0) return false;
-    Lane& oldest = *std::ranges::min_element(lanes_, {}, &Lane::ticket);
-    Lane& lane = lanes_[own].ticket() - oldest.ticket() < num_envs_ ? lanes_[own] : oldest;
+    Lane& lane = lane_for(own);
     const bool shared = lane.ring[lane.head].task.action == Task::kShare;
     chunk.resize(shared ? 1 : std::min(lane.waiting, chunk_size(lane.waiting)));
     for (Task& task : chunk) task = lane.pop();
     waiting_.store(waiting - chunk.size(), std::memory_order_relaxed);
     return true;
+  }
+
+  /// Something waits. Of the other lanes one is looked at each time, in turn: all of them would be
+  /// a cache miss each while everybody waits for the lock.
+  Lane& lane_for(std::size_t own) noexcept {
+    Lane& other = lanes_[looked_at_];
+    if (++looked_at_ == lanes_.size()) looked_at_ = 0;
+    if (other.waiting != 0 && other.ticket() + num_envs_ <= lanes_[own].ticket()) return other;
+    while (lanes_[own].waiting == 0) {
+      if (++own == lanes_.size()) own = 0;
+    }
+    return lanes_[own];
   }
 
   /// Guided self-scheduling: half of what waits in a lane, so that chunks shrink towards the end
@@ -209,6 +236,7 @@ class TaskQueue {
   std::condition_variable wake_;
   std::vector<Lane> lanes_;
   std::uint64_t num_pushed_ = 0;
+  std::size_t looked_at_ = 0;  ///< The lane to compare with one's own.
   std::size_t sleeping_ = 0;
   std::atomic<std::size_t> waiting_{0};  ///< In all lanes.
   std::atomic<bool> closed_{false};

@@ -262,6 +262,11 @@ void a_thread_takes_the_environments_of_its_own_lane_first() {
   for (const std::int32_t env : {6, 7, 3}) CHECK(small.take(1) == env);
 }
 
+void threads_spread_over_the_lanes() {
+  TaskQueue queue(8, 5, 2);
+  for (const std::size_t lane : {0U, 1U, 0U, 1U, 0U}) CHECK(queue.join() == lane);
+}
+
 void no_environment_falls_behind_in_another_lane() {
   SmallQueue small;
   std::array<int, 8> taken{};
@@ -608,6 +613,7 @@ int main() {
 #define TEST(name) {#name, name}
       TEST(results_do_not_depend_on_threads_or_batch_size),
       TEST(a_thread_takes_the_environments_of_its_own_lane_first),
+      TEST(threads_spread_over_the_lanes),
       TEST(no_environment_falls_behind_in_another_lane),
       TEST(a_throwing_env_raises_in_step),
       TEST(a_throwing_env_raises_in_recv),
