@@ -290,8 +290,7 @@ class AnyPool {
  protected:
   AnyPool(PoolConfig config, std::size_t obs_size, std::size_t num_columns)
       : config_(checked(std::move(config))),
-        threads_(new Threads{.queue = TaskQueue(index(config_.num_envs), index(config_.num_threads),
-                                                num_awake(config_)),
+        threads_(new Threads{.queue = TaskQueue(index(config_.num_envs), num_awake(config_)),
                              .done = {},
                              .workers = {}}),
         full_batches_(make_shelf(config_.num_envs, obs_size, num_columns)),

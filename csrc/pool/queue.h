@@ -8,7 +8,6 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -48,11 +47,10 @@ class TaskQueue {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// `num_envs`: each has one task at most. `num_workers`: threads that call `take`. `num_sharing`:
-  /// threads that divide the work, the caller of a synchronous step among them; so many lanes.
-  TaskQueue(std::size_t num_envs, std::size_t num_workers, std::size_t num_sharing)
+  /// `num_envs`: each has one task at most. `num_sharing`: threads that divide the work, the caller
+  /// of a synchronous step among them; so many lanes.
+  TaskQueue(std::size_t num_envs, std::size_t num_sharing)
       : num_envs_(num_envs),
-        num_workers_(num_workers),
         lanes_(num_sharing, Lane{.ring = std::vector<Waiting>(num_envs / num_sharing + 1)}) {}
 
   /// Appends make(0) to make(count - 1) and sees to it that `max_wake` workers are awake, if there
@@ -68,8 +66,7 @@ class TaskQueue {
       }
       waiting_.store(waiting_.load(std::memory_order_relaxed) + count, std::memory_order_relaxed);
       // Who is awake sees the tasks, or looks once more under the lock before it sleeps.
-      const std::size_t awake = num_workers_ - sleeping_;
-      wake = std::min(max_wake - std::min(max_wake, awake), sleeping_);
+      wake = max_wake - std::min(max_wake, num_awake_);
     }
     for (std::size_t i = 0; i < wake; ++i) wake_.notify_one();
   }
@@ -77,8 +74,7 @@ class TaskQueue {
   /// Takes back what waits; returns how much it was.
   std::size_t withdraw() {
     const std::lock_guard lock(mutex_);
-    for (Lane& lane : lanes_) lane.waiting = 0;
-    return waiting_.exchange(0, std::memory_order_relaxed);
+    return drop_locked();
   }
 
   /// A lane for a thread that is about to `take`: one that few have.
@@ -97,11 +93,10 @@ class TaskQueue {
       if (take_locked(own, chunk)) return true;
       if (closed_.load(std::memory_order_relaxed)) break;
       // Woken, perhaps too late for this step, it polls again: it will be there for the next one.
-      ++sleeping_;
       --lanes_[own].num_threads;
+      --num_awake_;
       wake_.wait(lock);
       own = join_locked();
-      --sleeping_;
       if (take_locked(own, chunk)) return true;
     }
     return false;
@@ -123,8 +118,7 @@ class TaskQueue {
   void close() {
     {
       const std::lock_guard lock(mutex_);
-      for (Lane& lane : lanes_) lane.waiting = 0;
-      waiting_.store(0, std::memory_order_relaxed);
+      static_cast<void>(drop_locked());
       closed_.store(true, std::memory_order_relaxed);
     }
     wake_.notify_all();
@@ -147,15 +141,13 @@ class TaskQueue {
       const std::size_t at = head + waiting++;
       ring[at < ring.size() ? at : at - ring.size()] = last;
     }
+    /// Something waits.
+    [[nodiscard]] const Waiting& first() const noexcept { return ring[head]; }
     Task pop() noexcept {
-      const Task task = ring[head].task;
+      const Task task = first().task;
       if (++head == ring.size()) head = 0;
       --waiting;
       return task;
-    }
-    /// Of the first that waits; after all others if none does.
-    [[nodiscard]] std::uint64_t ticket() const noexcept {
-      return waiting == 0 ? std::numeric_limits<std::uint64_t>::max() : ring[head].ticket;
     }
   };
 
@@ -164,9 +156,15 @@ class TaskQueue {
     return task.action == Task::kShare ? env : ((env + 1) * lanes_.size() - 1) / num_envs_;
   }
 
+  std::size_t drop_locked() noexcept {
+    for (Lane& lane : lanes_) lane.waiting = 0;
+    return waiting_.exchange(0, std::memory_order_relaxed);
+  }
+
   std::size_t join_locked() noexcept {
     const auto lane = std::ranges::min_element(lanes_, {}, &Lane::num_threads);
     ++lane->num_threads;
+    ++num_awake_;
     return static_cast<std::size_t>(lane - lanes_.begin());
   }
 
@@ -198,7 +196,7 @@ class TaskQueue {
     const std::size_t waiting = waiting_.load(std::memory_order_relaxed);
     if (waiting == 0) return false;
     Lane& lane = lane_for(own);
-    const bool shared = lane.ring[lane.head].task.action == Task::kShare;
+    const bool shared = lane.first().task.action == Task::kShare;
     chunk.resize(shared ? 1 : std::min(lane.waiting, chunk_size(lane.waiting)));
     for (Task& task : chunk) task = lane.pop();
     waiting_.store(waiting - chunk.size(), std::memory_order_relaxed);
@@ -208,9 +206,13 @@ class TaskQueue {
   /// Something waits. Of the other lanes one is looked at each time, in turn: all of them would be
   /// a cache miss each while everybody waits for the lock.
   Lane& lane_for(std::size_t own) noexcept {
+    const Lane& mine = lanes_[own];
     Lane& other = lanes_[looked_at_];
     if (++looked_at_ == lanes_.size()) looked_at_ = 0;
-    if (other.waiting != 0 && other.ticket() + num_envs_ <= lanes_[own].ticket()) return other;
+    if (other.waiting != 0 &&
+        (mine.waiting == 0 || other.first().ticket + num_envs_ <= mine.first().ticket)) {
+      return other;
+    }
     while (lanes_[own].waiting == 0) {
       if (++own == lanes_.size()) own = 0;
     }
@@ -230,14 +232,13 @@ class TaskQueue {
   static constexpr Clock::duration kPoll = std::chrono::microseconds(50);
 
   const std::size_t num_envs_;
-  const std::size_t num_workers_;
   std::atomic<std::size_t> polling_{0};
-  std::mutex mutex_;  ///< Guards lanes_, sleeping_, and every write of waiting_ and closed_.
+  std::mutex mutex_;  ///< Guards lanes_, num_awake_, and every write of waiting_ and closed_.
   std::condition_variable wake_;
   std::vector<Lane> lanes_;
   std::uint64_t num_pushed_ = 0;
-  std::size_t looked_at_ = 0;  ///< The lane to compare with one's own.
-  std::size_t sleeping_ = 0;
+  std::size_t looked_at_ = 0;            ///< The lane to compare with one's own.
+  std::size_t num_awake_ = 0;            ///< Threads in `take`, or at work.
   std::atomic<std::size_t> waiting_{0};  ///< In all lanes.
   std::atomic<bool> closed_{false};
   std::atomic<double> ns_per_task_{0.0};

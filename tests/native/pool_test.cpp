@@ -242,7 +242,7 @@ void results_do_not_depend_on_threads_or_batch_size() {
 
 /// A queue for eight environments and two threads in which a task is a chunk of its own.
 struct SmallQueue {
-  TaskQueue queue{8, 2, 2};
+  TaskQueue queue{8, 2};
   std::vector<Task> chunk;
 
   SmallQueue() {
@@ -263,7 +263,7 @@ void a_thread_takes_the_environments_of_its_own_lane_first() {
 }
 
 void threads_spread_over_the_lanes() {
-  TaskQueue queue(8, 5, 2);
+  TaskQueue queue(8, 2);
   for (const std::size_t lane : {0U, 1U, 0U, 1U, 0U}) CHECK(queue.join() == lane);
 }
 
