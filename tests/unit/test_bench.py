@@ -153,7 +153,11 @@ def test_bench_pool_refuses_more_threads_than_environments() -> None:
 
 
 def test_bench_train_reports_where_the_time_went() -> None:
-    report = bench_train.bench_train("Catch-v0", total_steps=4096, repeats=2, command="x")
+    # More threads than CPUs wait for each other: beside other tests a stage took 15 times as long.
+    options = {"torch_threads": 1, "env_threads": 1}
+    report = bench_train.bench_train(
+        "Catch-v0", total_steps=4096, repeats=2, options=options, command="x"
+    )
 
     assert len(report.results["rate"]["samples"]) == 2
     assert set(report.results["time_shares"]) == {"env", "inference", "copy", "learning"}
@@ -164,8 +168,7 @@ def test_bench_train_reports_where_the_time_went() -> None:
     alone = sum(1.0 / rate for rate in stages.values())
     whole = statistics.median(report.results["steps_per_second_in_a_median_update"])
     assert report.results["overlap"] == pytest.approx(alone * whole)
-    # Near 1 on a quiet machine, 16 seen on a busy one; a unit amiss would make it thousands.
-    assert 0.01 < report.results["overlap"] < 100.0
+    assert 0.2 < report.results["overlap"] < 5.0
 
 
 @pytest.mark.slow
