@@ -21,10 +21,13 @@ def main() -> None:
     parser.add_argument("--suite", choices=suites(), default="atari16")
     parser.add_argument("--num-envs", type=int, default=64)
     parser.add_argument("--steps", type=int, default=100, help="of every pool")
+    parser.add_argument("--ram", action="store_true", help="observations are the memory")
     parser.add_argument("--out", type=Path, default=Path("pool.perf"))
     args = parser.parse_args()
 
-    contenders = [Ours(f"ALE/{game}-v5", args.num_envs, 1) for game in suites()[args.suite]]
+    options = {"obs_type": "ram"} if args.ram else {}
+    games = suites()[args.suite]
+    contenders = [Ours(f"ALE/{game}-v5", args.num_envs, 1, **options) for game in games]
     command = ["perf", "record", "-F", "4000", "-o", str(args.out), "-p", str(os.getpid())]
     perf = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(1.0)  # Until it has attached.
