@@ -17,13 +17,24 @@ PACKAGES = ("fastrl", "numpy", "gymnasium", "torch", "ale-py", "envpool", "MinAt
 
 
 def cpu_model() -> str:
-    """The processor's name as the kernel reports it, or the architecture where it does not."""
+    """The processor's name as the kernel reports it, or the architecture where it does not.
+
+    On x86 with family, model and vector instructions: virtual machines give many processors one
+    name, such as "AMD EPYC".
+    """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or platform.machine()
+    entry = dict(re.findall(r"^([a-z ]+?)\s*: (.+)$", text.split("\n\n")[0], re.MULTILINE))
+    if "model name" not in entry:
+        return platform.processor() or platform.machine()
+    name = entry["model name"].strip()
+    if "cpu family" not in entry:
+        return name
+    flags = entry.get("flags", "").split()
+    vectors = next((wide for wide in ("avx512bw", "avx2") if wide in flags), "no avx2")
+    return f"{name}, family {entry['cpu family']} model {entry['model']}, {vectors}"
 
 
 def memory_gib() -> float | None:
@@ -94,8 +105,8 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 def hardware_slug(found: dict[str, Any]) -> str:
-    """A file-name part for a machine, such as `intel-xeon-processor-2c`."""
-    name = re.sub(r"\((r|tm)\)|@.*$|\bcpu\b", " ", str(found["cpu"]).lower())
+    """A file-name part for a machine, such as `amd-epyc-family-25-model-17-avx2-2c`."""
+    name = re.sub(r"\((r|tm)\)|@[^,]*|\bcpu\b", " ", str(found["cpu"]).lower())
     words = re.findall(r"[a-z0-9.]+", name)
     return "-".join([*words, f"{found['usable_cpus']}c"])
 
