@@ -672,7 +672,8 @@ SWEEPS = Path(__file__).parents[2] / "benchmarks" / "sweeps"
         ("fixed_discount_minatar_small", 120, 48_000_000),
         ("fixed_discount_minatar", 300, 1_500_000_000),
         ("learned_discount_atari", 800, 8_000_000_000),
-        ("large_batch_minatar", 36, 36_000_000),
+        ("large_batch_minatar", 18, 75_497_472),
+        ("large_batch_minatar_search", 16, 16_777_216),
     ],
 )
 def test_the_repositorys_sweeps_can_be_run(
