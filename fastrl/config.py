@@ -500,20 +500,23 @@ PROTOCOLS: Mapping[Protocol, Mapping[str, Any]] = MappingProxyType(
 The episodic life of the classic protocol (a lost life is terminal, the game goes on) is what ale-py
 calls `life_loss_info`; its `episodic_life` would start a new game."""
 
+_MINATAR: dict[str, Any] = {
+    "num_envs": 256,
+    "num_steps": 64,
+    "num_minibatches": 16,
+    "update_epochs": 3,
+    "learning_rate": 2.5e-3,
+    "gamma": 0.995,
+    "gae_lambda": 0.9,
+    "clip_coef": 0.3,
+    "ent_coef": 0.015,
+    "checkpoint_every": 25,
+}
+
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "minatar": {
-            "num_envs": 256,
-            "num_steps": 64,
-            "num_minibatches": 16,
-            "update_epochs": 3,
-            "learning_rate": 2.5e-3,
-            "gamma": 0.995,
-            "gae_lambda": 0.9,
-            "clip_coef": 0.3,
-            "ent_coef": 0.015,
-            "checkpoint_every": 25,
-        },
+        "minatar": _MINATAR,
+        "minatar-large": _MINATAR | {"num_envs": 2048, "num_steps": 16, "num_minibatches": 64},
         "catch": {
             "total_steps": 200_000,
             "num_envs": 64,
@@ -582,7 +585,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""Overrides of the field defaults. atari: CleanRL's ppo_atari_envpool.py (classic protocol).
+"""Overrides of the field defaults. minatar-large: that for thousands of environments; it learns as
+much from as many steps, if those are millions (benchmarks/sweeps/large_batch_minatar.toml).
+atari: CleanRL's ppo_atari_envpool.py (classic protocol).
 atari-gpu: that for a GPU; batches 64 times as large, minibatches 16 times, the rate 4 times. How
 well it learns has not been measured yet.
 machado: Cleanba's PPO."""

@@ -74,7 +74,7 @@ DEFAULT_SPACE: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "gae_lambda": {"low": 0.7, "high": 0.99, "scale": "log-to-one"},
         "clip_coef": {"low": 0.1, "high": 0.4},
         "update_epochs": {"low": 1, "high": 5},
-        "num_minibatches": {"choices": [4, 8, 16, 32]},
+        "num_minibatches": {"choices": [4, 8, 16, 32, 64]},
     }
 )
 """What is searched unless a space is given: the ranges hold every preset and CleanRL's values."""
