@@ -585,8 +585,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""Overrides of the field defaults. minatar-large: that for thousands of environments; it learns as
-much from as many steps, if those are millions (benchmarks/sweeps/large_batch_minatar.toml).
+"""Overrides of the field defaults. minatar-large: minatar for thousands of environments; it learns
+as much from as many steps, if those are millions (benchmarks/sweeps/large_batch_minatar.toml).
 atari: CleanRL's ppo_atari_envpool.py (classic protocol).
 atari-gpu: that for a GPU; batches 64 times as large, minibatches 16 times, the rate 4 times. How
 well it learns has not been measured yet.

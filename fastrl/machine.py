@@ -26,7 +26,7 @@ def cpu_model() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
-    entry = dict(re.findall(r"^([a-z ]+?)\s*: (.+)$", text.split("\n\n")[0], re.MULTILINE))
+    entry = dict(re.findall(r"^([a-z ]+?)\s*: (.+)$", text, re.MULTILINE))
     if "model name" not in entry:
         return platform.processor() or platform.machine()
     name = entry["model name"].strip()

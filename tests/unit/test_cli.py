@@ -57,7 +57,9 @@ WRONG = {
     "train": "which environment",
     "train catch-v1": "did you mean Catch-v0",
     "train brakout": "did you mean ALE/Breakout-v5 or MinAtar/Breakout-v0 or MinAtar/Breakout-v1?",
-    "train Catch-v0 --preset nope": "minatar, minatar-large, catch, atari, atari-gpu, ",
+    "train Catch-v0 --preset nope": (
+        "minatar, minatar-large, catch, atari, atari-gpu, atari-ram, machado"
+    ),
     "train Catch-v0 --gamma 3": "gamma must be a number in [0, 1], got 3.0",
     "train Catch-v0 --gamma high": "--gamma: could not convert string to float: 'high'",
     "train Catch-v0 --gama 0.9": "did you mean --gamma?",
