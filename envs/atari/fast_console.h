@@ -99,29 +99,17 @@ struct FastConsole : Console {
 
   // For the processor.
 
-  std::uint8_t read_tia(Threaded<FastConsole>& processor, int address, std::uint32_t now,
-                        std::uint8_t before) noexcept {
-    const int pin = address & 15;
-    if (pin < 8) {
-      auto& run = static_cast<Run&>(processor);
-      const std::uint16_t latches = Tia::latches_at(pin);
-      // The last CXCLR may wait to be played.
-      std::uint16_t set = run.cleared > run.num_replayed ? 0 : tia.collisions;
-      const bool is_new = (latches & ~run.sought) != 0;
-      if (is_new || may_have_met(run, latches & ~static_cast<unsigned>(set))) {
-        seek(run, latches, now);
-        set = tia.collisions;
-      }
-      return static_cast<std::uint8_t>(Tia::latches(set, pin) | (before & 0x3F));
+  std::uint8_t read_latches(Threaded<FastConsole>& processor, int pin, std::uint32_t now) noexcept {
+    auto& run = static_cast<Run&>(processor);
+    const std::uint16_t latches = Tia::latches_at(pin);
+    // The last CXCLR may wait to be played.
+    std::uint16_t set = run.num_cleared() > run.num_replayed ? 0 : tia.collisions;
+    const bool is_new = (latches & ~run.sought) != 0;
+    if (is_new || may_have_met(run, latches & ~static_cast<unsigned>(set))) {
+      seek(run, latches, now);
+      set = tia.collisions;
     }
-    bool high = pin == 0xC ? ports.left.pin6 : pin == 0xD && ports.right.pin6;
-    if (pin < 0xC) {  // Games ask for it in every line.
-      const Paddle& paddle =
-          static_cast<Run&>(processor).paddles[static_cast<std::size_t>(pin - 8)];
-      high = Tia::charged(paddle.resistance, paddle.cycles_to_charge, now, processor.dumping,
-                          processor.dump_ended);
-    }
-    return static_cast<std::uint8_t>((high ? 0x80 : 0) | (before & 0x3F));
+    return static_cast<std::uint8_t>(Tia::latches(set, pin));
   }
 
  private:
@@ -141,20 +129,11 @@ struct FastConsole : Console {
     }
   };
 
-  struct Paddle {
-    std::int32_t resistance;
-    std::uint32_t cycles_to_charge = Tia::cycles_to_charge(resistance);
-  };
-
   /// One frame of the processor, and who follows its log.
   struct Run : Threaded<FastConsole> {
-    Run(const Tia& tia, const Ports& ports, std::uint8_t* frame, FrameMemo* memo, bool is_seen,
+    Run(const Tia& tia, std::uint8_t* frame, FrameMemo* memo, bool is_seen,
         const std::uint8_t* its_greys) noexcept
-        : start(tia),
-          seen(is_seen),
-          greys(its_greys),
-          may_show(tia),
-          paddles{{{ports.left.pin9}, {ports.left.pin5}, {ports.right.pin9}, {ports.right.pin5}}} {
+        : start(tia), seen(is_seen), greys(its_greys), may_show(tia) {
       make_beam(tia, frame, memo);
     }
 
@@ -168,7 +147,6 @@ struct FastConsole : Console {
     std::uint32_t num_replayed = 0;  ///< Accesses that the TIA knows of.
     MayShow may_show;                ///< From then on,
     std::uint32_t num_scanned = 0;   ///< up to there.
-    std::array<Paddle, 4> paddles;   ///< At pins 8 to 11.
 
     /// The beam that follows this frame, `tia` being at its start.
     void make_beam(const Tia& tia, std::uint8_t* frame, FrameMemo* memo) noexcept {
@@ -188,7 +166,7 @@ struct FastConsole : Console {
     }
 
     [[nodiscard]] std::span<const TiaAccess> log() const noexcept {
-      return std::span<const TiaAccess>(accesses).first(num_accesses);
+      return std::span<const TiaAccess>(accesses).first(num_accesses());
     }
   };
 
@@ -207,13 +185,16 @@ struct FastConsole : Console {
     if (never_clears_) settle(Tia::kAllLatches);
     Picture& picture = pictures_[current];
     if (seen && picture.grey != (rom.greys != nullptr)) picture.memo.complete = false;
-    Run processor(tia, ports, frames[current].data(), &picture.memo, seen, rom.greys);
+    Run processor(tia, frames[current].data(), &picture.memo, seen, rom.greys);
     if (never_clears_) processor.sought = Tia::kAllLatches;
     processor.riot = riot;
     processor.cart = cart;
     processor.cpu = cpu;
     processor.cycle = cycle;
     processor.bus = bus;
+    processor.paddles = {ports.left.pin9, ports.left.pin5, ports.right.pin9, ports.right.pin5};
+    processor.high_from[4].bits = ports.left.pin6 ? 0 : Threaded<FastConsole>::kNever.bits;
+    processor.high_from[5].bits = ports.right.pin6 ? 0 : Threaded<FastConsole>::kNever.bits;
     processor.swcha = ports.swcha();
     processor.swchb = switches.swchb;
     processor.host = this;
@@ -288,13 +269,13 @@ struct FastConsole : Console {
     replay(run);
     run.with_beam([&](auto& beam) { beam.catch_up(tia, clock_of(now)); });
     run.may_show = MayShow(tia);
-    run.num_scanned = run.num_accesses;
+    run.num_scanned = run.num_accesses();
   }
 
   /// Whether one of these latches may have been set by now. If not, as in most rows of games that
   /// ask in every row, the log can wait.
   [[nodiscard]] static bool may_have_met(Run& run, unsigned latches) noexcept {
-    for (; run.num_scanned < run.num_accesses; ++run.num_scanned) {
+    for (; run.num_scanned < run.num_accesses(); ++run.num_scanned) {
       run.may_show.add(run.accesses[run.num_scanned]);
     }
     return run.may_show.may_set(latches);
@@ -302,8 +283,8 @@ struct FastConsole : Console {
 
   void replay(Run& run) noexcept {
     const auto log = run.log().subspan(run.num_replayed);
-    const std::size_t cleared = std::max(run.cleared, run.num_replayed) - run.num_replayed;
-    run.num_replayed = run.num_accesses;
+    const std::size_t cleared = std::max(run.num_cleared(), run.num_replayed) - run.num_replayed;
+    run.num_replayed = run.num_accesses();
     run.with_beam([&](auto& beam) { follow(beam, tia, log, cleared, run.sought); });
   }
 
@@ -337,7 +318,7 @@ struct FastConsole : Console {
   void keep_picture(Run& run) noexcept {
     const auto log = run.log();
     Picture& picture = pictures_[current];
-    if (run.cleared > 0) {
+    if (run.num_cleared() > 0) {
       for (Picture& before : pictures_) before.unsought = 0;
       never_clears_ = false;
     } else {
@@ -354,7 +335,7 @@ struct FastConsole : Console {
     } else if (log.size() > FrameMemo::kMaxAccesses) {
       Beam<true> painter(run.start, frames[current].data(), nullptr, nullptr);
       changed_ = kAllBlocks;
-      look_again(painter, run.start, log, run.cleared, unsought);
+      look_again(painter, run.start, log, run.num_cleared(), unsought);
     } else {
       picture.undrawn = !run.seen;
       picture.unsought = unsought;
@@ -365,8 +346,8 @@ struct FastConsole : Console {
       run.with_beam([log](auto& beam) { beam.keep(log); });
       if (run.seen && !picture.grey && unsought == 0) return;
       picture.start = run.start;
-      picture.num_accesses = run.num_accesses;
-      picture.cleared = run.cleared;
+      picture.num_accesses = run.num_accesses();
+      picture.cleared = run.num_cleared();
       std::memcpy(picture.accesses.data(), log.data(), log.size_bytes());
       return;
     }

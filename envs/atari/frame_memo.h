@@ -24,15 +24,17 @@ namespace fastrl::envs::atari {
 
 /// An access to the TIA: 18 bits of cycle, 6 of register, 8 of value.
 struct TiaAccess {
+  static constexpr unsigned kCycleShift = 14;
+  static constexpr std::uint32_t kMaxCycles = 1U << (32U - kCycleShift);
   static constexpr std::uint8_t kRead = 0x3F;     ///< In place of a register.
   static constexpr std::uint8_t kNothing = 0x3E;  ///< A write that changes no register.
 
   std::uint32_t bits;
 
   static constexpr TiaAccess make(std::uint32_t cycle, int reg, std::uint8_t value) noexcept {
-    return {(cycle << 14U) | (static_cast<std::uint32_t>(reg) << 8U) | value};
+    return {(cycle << kCycleShift) | (static_cast<std::uint32_t>(reg) << 8U) | value};
   }
-  [[nodiscard]] constexpr std::uint32_t cycle() const noexcept { return bits >> 14U; }
+  [[nodiscard]] constexpr std::uint32_t cycle() const noexcept { return bits >> kCycleShift; }
   [[nodiscard]] constexpr int reg() const noexcept {
     return static_cast<int>((bits >> 8U) & 0x3FU);
   }

@@ -48,7 +48,7 @@ class Translator;
 
 /// A working copy of what the processor sees, for the run of one frame.
 ///
-/// `Host` knows the TIA: read_tia(threaded, address, cycle, bus) -> byte.
+/// `Host` knows the collisions: read_latches(threaded, pin, cycle) -> bits 7 and 6.
 template <typename Host>
 struct Threaded {
   /// Looked at in jumps; no more than 4,096 instructions are in a row, and none takes one cycle, so
@@ -58,6 +58,7 @@ struct Threaded {
   /// more.
   static constexpr std::size_t kMaxByPlainSteps = 8192;
   static constexpr std::uint16_t kUnkept = 0x100;
+  static constexpr TiaAccess kNever{~0U};
   static constexpr std::size_t kMaxAccesses = kMaxByPlainSteps + kDeadline / 3 + 4096;
 
   Riot riot;
@@ -75,6 +76,7 @@ struct Threaded {
   bool last_was_read = true;
   PlainRange plain;
   std::uint32_t last_cycle = 0;  ///< A write to the TIA after this cycle ends the frame.
+  TiaAccess too_late{0};         ///< From here on.
   // By bits 10, 11 and 13 of an address.
   std::array<const Instruction*, 8> code{};
   std::array<const std::uint8_t*, 8> bytes{};
@@ -91,9 +93,6 @@ struct Threaded {
   Host* host = nullptr;
   const Rom* rom = nullptr;
 
-  /// Cycles from a time at which WSYNC ends to the start of the frame.
-  std::uint32_t line_phase = 0;
-
   // What the processor notices of its writes to the TIA.
   Clock frame_start = 0;
   Clock vsync_end = Tia::kNever;
@@ -102,17 +101,22 @@ struct Threaded {
   std::array<std::uint8_t, 64> bits = Tia::kBits;  ///< Here for machine code.
   bool differs0 = true;  ///< GRP1 would copy a GRP0 that it has not copied yet.
   bool differs1 = true;  ///< And GRP0 a GRP1.
-  TiaAccess touched{0};  ///< The last access that was not written down, if any.
+  TiaAccess touched{0};  ///< The last access, perhaps one that was not written down; if any.
   bool dumping = false;
   std::int32_t dump_ended = 0;
+  std::array<std::int32_t, 4> paddles{};  ///< Resistances at pins 8 to 11.
+  /// Of pins 8 to 15: bit 7 is set from here on. Those of `paddles` follow from that.
+  std::array<TiaAccess, 8> high_from{kNever, kNever, kNever, kNever,
+                                     kNever, kNever, kNever, kNever};
 
   M6507 cpu;  ///< Up to date at the start, at the end and in plain steps.
   Cart cart;
   std::uint32_t cycle = 0;  ///< As `cpu`.
 
-  std::uint32_t num_accesses = 0;
-  std::uint32_t cleared = 0;                     ///< Of them, up to the last CXCLR.
-  std::array<TiaAccess, kMaxAccesses> accesses;  // Not initialised: only num_accesses of them are.
+  TiaAccess line_end{0};               ///< The end of a line, for the next WSYNC of machine code.
+  TiaAccess* next_access = nullptr;    ///< The log's end.
+  const TiaAccess* cleared = nullptr;  ///< Behind its last CXCLR, or where it begins.
+  std::array<TiaAccess, kMaxAccesses> accesses;  ///< The log. Not initialised, as long as it is.
 
 #ifndef FASTRL_TAIL_CALLS
   // Between two handlers.
@@ -122,11 +126,24 @@ struct Threaded {
   std::uint32_t next_y = 0;
 #endif
 
+  [[nodiscard]] std::uint32_t num_accesses() const noexcept {
+    return static_cast<std::uint32_t>(next_access - accesses.data());
+  }
+  /// Of them, up to the last CXCLR.
+  [[nodiscard]] std::uint32_t num_cleared() const noexcept {
+    return static_cast<std::uint32_t>(cleared - accesses.data());
+  }
+
   /// Runs until the frame ends or it has to be given up.
   Stop run() noexcept {
     stop = Stop::kNot;
     kept.fill(kUnkept);
-    line_phase = (since(0, frame_start) + 2) / 3;
+    const std::uint32_t into_line = (since(0, frame_start) + 2) / 3 % Tia::kLineCycles;
+    line_end = TiaAccess::make(Tia::kLineCycles - into_line, 0, 0);
+    too_late = TiaAccess::make(last_cycle + 1, 0, 0);
+    next_access = accesses.data();
+    cleared = next_access;
+    time_paddles();
     resume(*this);
 #ifndef FASTRL_TAIL_CALLS
     while (stop == Stop::kNot) {
@@ -306,10 +323,8 @@ struct Threaded {
         record_end(now, reg, value);
         break;
       case Tia::VBLANK:
-        if (value == vblank && !late) {
-          touch(now, reg);
-          return now;
-        }
+        touch(now, reg);
+        if (value == vblank && !late) return now;
         record(now, reg, value);
         break;
       case Tia::WSYNC:
@@ -324,20 +339,18 @@ struct Threaded {
         return keep(reg, value, now);
         break;
       case Tia::HMCLR:
-        if (std::ranges::all_of(motions(), [](std::uint16_t motion) { return motion == 0; })) {
-          touch(now, reg);
-        } else {
+        touch(now, reg);
+        if (!std::ranges::all_of(motions(), [](std::uint16_t motion) { return motion == 0; })) {
           std::ranges::fill(motions(), std::uint16_t{0});
           record(now, reg, value);
         }
         break;
       default:
         if (is_kept(reg)) return keep(reg, value, now);
-        if (acts_always(reg)) {
+        touch(now, reg);
+        if (acts_always(reg)) {  // Others: RSYNC, sound, nothing.
           record(now, reg, value);
           if (reg == Tia::RESP0 || reg == Tia::RESP1) forget_copies(reg);
-        } else {
-          touch(now, reg);  // RSYNC, sound, nothing.
         }
         break;
     }
@@ -352,9 +365,8 @@ struct Threaded {
   }
 
   FASTRL_INLINE std::uint32_t store_grp0(std::uint8_t value, std::uint32_t now) noexcept {
-    if (value == kept[Tia::GRP0] && !differs1) {
-      touch(now, Tia::GRP0);
-    } else {
+    touch(now, Tia::GRP0);
+    if (value != kept[Tia::GRP0] || differs1) {
       differs0 = differs0 || value != kept[Tia::GRP0];
       differs1 = false;
       kept[Tia::GRP0] = value;
@@ -365,9 +377,8 @@ struct Threaded {
   }
 
   FASTRL_INLINE std::uint32_t store_grp1(std::uint8_t value, std::uint32_t now) noexcept {
-    if (value == kept[Tia::GRP1] && !differs0) {
-      touch(now, Tia::GRP1);
-    } else {
+    touch(now, Tia::GRP1);
+    if (value != kept[Tia::GRP1] || differs0) {
       differs1 = differs1 || value != kept[Tia::GRP1];
       differs0 = false;
       kept[Tia::GRP1] = value;
@@ -379,10 +390,9 @@ struct Threaded {
 
   /// A write to a register that is_kept, or to ENABL.
   FASTRL_INLINE std::uint32_t keep(int reg, std::uint8_t value, std::uint32_t now) noexcept {
+    touch(now, reg);
     auto& old = kept[static_cast<std::size_t>(reg)];
-    if (const std::uint8_t next = meant(reg, value); old == next) {
-      touch(now, reg);
-    } else {
+    if (const std::uint8_t next = meant(reg, value); old != next) {
       old = next;
       record(now, reg, next);
     }
@@ -436,12 +446,21 @@ struct Threaded {
     }
     if ((value & 0x80) != 0) {
       dumping = true;
+      time_paddles();
     } else if ((vblank & 0x80) != 0) {
       dumping = false;
       dump_ended = static_cast<std::int32_t>(now);
+      time_paddles();
     }
     vblank = value;
     return now;
+  }
+
+  void time_paddles() noexcept {
+    for (std::size_t i = 0; i < paddles.size(); ++i) {
+      const std::uint32_t from = Tia::charged_from(paddles[i], dumping, dump_ended);
+      high_from[i] = from < TiaAccess::kMaxCycles ? TiaAccess::make(from, 0, 0) : kNever;
+    }
   }
 
   void end_frame(std::uint8_t value) noexcept {
@@ -454,8 +473,8 @@ struct Threaded {
   }
 
   void record(std::uint32_t now, int reg, std::uint8_t value) noexcept {
-    accesses[num_accesses++] = TiaAccess::make(now, reg, meant(reg, value));
-    if (reg == Tia::CXCLR) cleared = num_accesses;
+    *next_access++ = TiaAccess::make(now, reg, meant(reg, value));
+    if (reg == Tia::CXCLR) cleared = next_access;
   }
 
   /// An access that changes nothing made the picture up to its clock all the same. That can be told
@@ -465,15 +484,21 @@ struct Threaded {
   }
 
   void record_end(std::uint32_t now, int reg, std::uint8_t value) noexcept {
-    if (touched.bits != 0) accesses[num_accesses++] = touched;
+    if (touched.bits != 0) *next_access++ = touched;
     touched.bits = 0;
     record(now, reg, value);
   }
 
   std::uint8_t read_tia(int a, std::uint32_t now, std::uint8_t before) noexcept {
-    const std::uint8_t value = host->read_tia(*this, a, now, before);
+    const auto pin = static_cast<std::size_t>(a & 15);
+    unsigned read = 0;
+    if (pin < 8) {
+      read = host->read_latches(*this, a & 15, now);
+    } else if (TiaAccess::make(now, 0, 0).bits >= high_from[pin - 8].bits) {
+      read = 0x80;
+    }
     touch(now, TiaAccess::kNothing);
-    return value;
+    return static_cast<std::uint8_t>(read | (before & 0x3FU));
   }
 
   // ---- from one instruction to the next ---------------------------------------------------------
@@ -548,7 +573,7 @@ struct Threaded {
   void plain_step() noexcept {
     Wires wires{*this};
     cpu.step(wires);
-    if (cpu.jammed || cycle >= kDeadline || num_accesses > kMaxByPlainSteps) stop = Stop::kGaveUp;
+    if (cpu.jammed || cycle >= kDeadline || num_accesses() > kMaxByPlainSteps) stop = Stop::kGaveUp;
   }
 
   /// One plain step instead of the handler of `at`, which has changed nothing yet.
@@ -621,8 +646,9 @@ struct Threaded {
     const auto entry = all.entries[t.index_of(at)];
     const auto begin = reinterpret_cast<Handler>(all.address_of({}));
     const auto where = reinterpret_cast<const Instruction*>(all.address_of(entry));
-    const std::uint32_t counted = cycle - static_cast<std::uint32_t>(entry.ahead);
-    FASTRL_TAIL_CALL return begin(t, where, counted, a, x, y);
+    const std::uint32_t time =
+        TiaAccess::make(cycle, 0, 0).bits - static_cast<std::uint32_t>(entry.ahead);
+    FASTRL_TAIL_CALL return begin(t, where, time, a, x, y);
   }
 
   /// A jump to a place in the cartridge.

@@ -481,15 +481,18 @@ struct Tia : TiaRegisters {
   /// Whether a paddle's capacitor has charged since it was last dumped.
   static constexpr bool charged(std::int32_t resistance, std::uint32_t cycle, bool dumping,
                                 std::int32_t dump_ended) noexcept {
-    return charged(resistance, cycles_to_charge(resistance), cycle, dumping, dump_ended);
+    return cycle >= charged_from(resistance, dumping, dump_ended);
   }
-  static constexpr bool charged(std::int32_t resistance, std::uint32_t cycles_to_charge,
-                                std::uint32_t cycle, bool dumping,
-                                std::int32_t dump_ended) noexcept {
-    if (resistance == 0) return true;
-    if (resistance == Port::kOpen || dumping) return false;
+  /// From which cycle on it has, if nothing is done; the last that there is: never.
+  static constexpr std::uint32_t charged_from(std::int32_t resistance, bool dumping,
+                                              std::int32_t dump_ended) noexcept {
+    constexpr std::uint32_t kNever = ~0U;
+    if (resistance == 0) return 0;
+    if (resistance == Port::kOpen || dumping) return kNever;
     // Unsigned: a dump that ended in an earlier frame may be in the far future.
-    return cycle > static_cast<std::uint32_t>(dump_ended) + cycles_to_charge;
+    const std::uint32_t last =
+        static_cast<std::uint32_t>(dump_ended) + cycles_to_charge(resistance);
+    return last == kNever ? kNever : last + 1;
   }
   static constexpr std::uint32_t cycles_to_charge(std::int32_t resistance) noexcept {
     return static_cast<std::uint32_t>(1.6 * resistance * 0.01E-6 * 1.19E6);

@@ -3,7 +3,12 @@
 // What an instruction does is defined by its handler in threaded.h; here it is done without looking
 // anything up. What is rare keeps its handler: the machine code leaves before it has changed
 // anything, as one handler leaves to the next, and where the handler goes on it is entered again.
-// So the two share one state and one calling convention, and neither uses the stack.
+// So the two share one state and one calling convention.
+//
+// Nearly all writes to the TIA come from here, so the time is kept as an access has it, above 14
+// bits of register and value, and the end of the log in a register. Nobody asks at a write whether
+// the frame should have ended before it: that is asked of the last write, where the machine code is
+// left, and then the frame is given up.
 //
 // Every address is an entry, whether or not it is known to hold code. A chain of instructions is
 // emitted from an address that has no machine code to one that has, or to where code cannot follow.
@@ -72,8 +77,8 @@ class Translator {
 
   // The arguments of a handler are where the ABI puts them; all other registers are free.
   static constexpr Reg kState = Reg::kDi;
-  static constexpr Reg kAt = Reg::kSi;  ///< An argument; free otherwise.
-  static constexpr Reg kCycle = Reg::kDx;
+  static constexpr Reg kAt = Reg::kSi;    ///< An argument; free otherwise.
+  static constexpr Reg kTime = Reg::kDx;  ///< TiaAccess: the cycle.
   static constexpr Reg kA = Reg::kCx;
   static constexpr Reg kX = Reg::k8;
   static constexpr Reg kY = Reg::k9;
@@ -81,24 +86,28 @@ class Translator {
   static constexpr Reg kCarry = Reg::k11;  ///< Byte: as Threaded::carry.
   static constexpr Reg kFree = Reg::kAx;
   static constexpr Reg kFree2 = Reg::kSi;
+  // The caller's; the machine code puts them back.
+  static constexpr Reg kLog = Reg::kBx;      ///< As Threaded::next_access.
+  static constexpr Reg kTouched = Reg::kBp;  ///< As Threaded::touched.
+  static constexpr Reg kLineEnd = Reg::k12;  ///< As Threaded::line_end.
 
   static constexpr std::uint32_t kNowhere = 0;  ///< Where the entrance is, and no instruction.
 
   /// Of the processor's state.
   struct Field {
-    static constexpr Mem accesses{kState, offsetof(Processor, accesses)};
     static constexpr Mem bytes{kState, offsetof(Processor, bytes)};
     static constexpr Mem carry{kState, offsetof(Processor, carry)};
     static constexpr Mem decimal{kState, offsetof(Processor, decimal)};
     static constexpr Mem differs0{kState, offsetof(Processor, differs0)};
     static constexpr Mem differs1{kState, offsetof(Processor, differs1)};
+    static constexpr Mem high_from{kState, offsetof(Processor, high_from)};
     static constexpr Mem entries{kState, offsetof(Processor, entries)};
     static constexpr Mem interrupt_disable{kState, offsetof(Processor, interrupt_disable)};
     static constexpr Mem kept{kState, offsetof(Processor, kept)};
     static constexpr Mem bits{kState, offsetof(Processor, bits)};
-    static constexpr Mem last_cycle{kState, offsetof(Processor, last_cycle)};
-    static constexpr Mem line_phase{kState, offsetof(Processor, line_phase)};
-    static constexpr Mem num_accesses{kState, offsetof(Processor, num_accesses)};
+    static constexpr Mem too_late{kState, offsetof(Processor, too_late)};
+    static constexpr Mem line_end{kState, offsetof(Processor, line_end)};
+    static constexpr Mem next_access{kState, offsetof(Processor, next_access)};
     static constexpr Mem cleared{kState, offsetof(Processor, cleared)};
     static constexpr Mem nz{kState, offsetof(Processor, nz)};
     static constexpr Mem overflow{kState, offsetof(Processor, overflow)};
@@ -124,6 +133,8 @@ class Translator {
   static Mem ram(int address) { return part_of(Field::ram, address & 0x7F); }
   /// Of a register that holds an address of which bit 7 is set, and 8 and up are not.
   static Mem ram(Reg address) { return part_of(part_of(Field::ram, -0x80), address); }
+  /// Of a pin from 8 on.
+  static Mem high_from(int pin) { return part_of(Field::high_from, 4 * (pin - 8)); }
   static Mem kept(int reg) { return part_of(Field::kept, 2 * reg); }
   static Mem slice(int address) {
     return part_of(Field::bytes, 8 * static_cast<int>(Processor::segment_of(address)));
@@ -134,8 +145,12 @@ class Translator {
   // ---- ways in and out --------------------------------------------------------------------------
   /// Called like a handler, with an address in the machine code in place of an instruction.
   void emit_entrance() {
+    for (const Reg reg : {kLog, kTouched, kLineEnd}) asm_.push(reg);
     asm_.load32(kNz, Field::nz);
     asm_.load8(kCarry, Field::carry);
+    asm_.load64(kLog, Field::next_access);
+    asm_.load32(kTouched, Field::touched);
+    asm_.load32(kLineEnd, Field::line_end);
     asm_.jump_to(kAt);
   }
 
@@ -147,10 +162,10 @@ class Translator {
     exits_.push_back({asm_.jump(), i_, ahead_});
   }
   void leave_to_wait() { exits_.push_back({asm_.jump(), i_, ahead_, true}); }
-  /// kCycle is less than nothing where the code is further ahead than the frame is old.
+  /// kTime is less than nothing where the code is further ahead than the frame is old.
   void give_up_if_late() {
-    asm_.alu(Width::k32, Alu::kCmp, kCycle,
-             static_cast<std::int32_t>(Processor::kDeadline) - ahead_);
+    asm_.alu(Width::k32, Alu::kCmp, kTime,
+             time(static_cast<std::int32_t>(Processor::kDeadline) - ahead_));
     give_ups_.push_back(asm_.jump(If::kNotLess));
   }
 
@@ -158,6 +173,13 @@ class Translator {
     // kFree: the number of the instruction.
     const auto begin = [&] {
       const std::size_t here = asm_.here();
+      asm_.alu(Width::k32, Alu::kCmp, kTouched, Field::too_late);
+      give_ups_.push_back(asm_.jump(If::kNotBelow));
+      asm_.shift(Width::k32, Shift::kShr, kTime, TiaAccess::kCycleShift);
+      asm_.store64(Field::next_access, kLog);
+      asm_.store32(Field::touched, kTouched);
+      asm_.store32(Field::line_end, kLineEnd);
+      for (const Reg reg : {kLineEnd, kTouched, kLog}) asm_.pop(reg);
       asm_.store32(Field::nz, kNz);
       asm_.store8(Field::carry, kCarry);
       asm_.mov_address(kAt, code_.instructions(0));
@@ -187,12 +209,17 @@ class Translator {
     }
 
     for (const Jump jump : give_ups_) asm_.aim_here(jump);
+    for (const Reg reg : {kLineEnd, kTouched, kLog}) asm_.pop(reg);
     asm_.store8(Field::stop, static_cast<std::uint8_t>(Stop::kGaveUp));
     asm_.ret();
   }
 
+  /// Cycles, as kTime has them.
+  static constexpr std::int32_t time(std::int32_t cycles) {
+    return cycles * (1 << TiaAccess::kCycleShift);
+  }
   void count(std::int32_t cycles) {
-    if (cycles != 0) asm_.alu(Width::k32, Alu::kAdd, kCycle, cycles);
+    if (cycles != 0) asm_.alu(Width::k32, Alu::kAdd, kTime, time(cycles));
   }
   void count() { count(std::exchange(ahead_, 0)); }
 
@@ -207,22 +234,27 @@ class Translator {
   }
 
   void emit_chain(std::size_t first) {
-    ahead_ = made_.entries[first].ahead;
+    ahead_ = ahead_at(first);
     for (std::optional<std::size_t> next = first; next; next = emit(*next)) {
-      auto& [offset, ahead] = made_.entries[*next];
       meet(*next);
-      count(ahead_ - ahead);
-      ahead_ = ahead;
+      std::uint32_t& offset = made_.entries[*next].offset;
       if (offset != kNowhere) return asm_.aim(asm_.jump(), offset);
       offset = static_cast<std::uint32_t>(asm_.here());
     }
   }
 
-  /// Who comes to an address first decides how far ahead its code is.
+  [[nodiscard]] std::int32_t ahead_at(std::size_t i) const {
+    return made_.entries[i].ahead / time(1);
+  }
+
+  /// Who comes to an address first decides how far ahead its code is; others count.
   void meet(std::size_t i) {
-    if (known_[i]) return;
-    known_[i] = true;
-    made_.entries[i].ahead = ahead_;
+    if (!known_[i]) {
+      known_[i] = true;
+      made_.entries[i].ahead = time(ahead_);
+    }
+    count(ahead_ - ahead_at(i));
+    ahead_ = ahead_at(i);
   }
 
   /// Emits instruction i. Returns where its code falls through to.
@@ -275,9 +307,6 @@ class Translator {
     const int cycles = opcode_of(it).cycles;
     ahead_ += cycles + it.operand;
     meet(target);
-    const std::int32_t there = made_.entries[target].ahead;
-    count(ahead_ - there);
-    ahead_ = there;
     if (target <= i_) give_up_if_late();
     const auto taken_if = [&](If condition) { jumps_.emplace_back(asm_.jump(condition), target); };
     switch (opcode_of(it).operation) {
@@ -332,8 +361,8 @@ class Translator {
       asm_.mov(counter, 0xFFU);
       asm_.aim_here(done);
     }
-    asm_.mul(Width::k32, kFree, kFree, turn + it[1].operand);
-    asm_.alu(Width::k32, Alu::kAdd, kCycle, kFree);
+    asm_.mul(Width::k32, kFree, kFree, time(turn + it[1].operand));
+    asm_.alu(Width::k32, Alu::kAdd, kTime, kFree);
     ahead_ += turn;
     give_up_if_late();
     live_ = flags_.after(i_ + 1);
@@ -385,7 +414,7 @@ class Translator {
   }
 
   void emit_indirect_jump(const Instruction& it) {
-    asm_.load16(kFree, ram(it.operand));
+    load_pointer(kFree, ram(it.operand));
     leave_unless_cart(kFree);
     ahead_ += opcode_of(it).cycles;
     jump_to_address();
@@ -419,7 +448,7 @@ class Translator {
     asm_.store32(Field::page, kFree2);
     find_slice(Field::entries);
     asm_.lea(kFree2, {kFree2, 0, kFree, 3}, Width::k64);
-    asm_.alu(Width::k32, Alu::kSub, kCycle, Mem{kFree2, offsetof(Translation::Entry, ahead)});
+    asm_.alu(Width::k32, Alu::kSub, kTime, Mem{kFree2, offsetof(Translation::Entry, ahead)});
     asm_.load32(kFree, {kFree2, offsetof(Translation::Entry, offset)});
     asm_.lea_code(kFree2, 0);
     asm_.lea(kFree, {kFree, 0, kFree2}, Width::k64);
@@ -467,12 +496,7 @@ class Translator {
         return true;
       case Form::kPull:
         if (operation == Operation::PLP) return false;
-        asm_.load8(kFree2, Field::sp);
-        asm_.alu(Width::k32, Alu::kSub, kFree2, 0x80);
-        asm_.alu(Width::k32, Alu::kCmp, kFree2, 0xFE - 0x80);
-        leave_if(If::kAbove);
-        asm_.inc8(Field::sp);
-        load(kA, part_of(ram(1), kFree2));
+        emit_pull(cycles);
         break;
       default:
         return emit_access(it);
@@ -483,13 +507,17 @@ class Translator {
 
   /// To memory or, as games do that draw missiles and ball with a few PHP, to their registers.
   void emit_push(Operation operation, int cycles) {
-    const Reg value = operation == Operation::PHA ? kA : kFree;
-    if (operation == Operation::PHP) load_status();
+    const bool pushes_status = operation == Operation::PHP;
+    const Reg value = pushes_status ? kFree : kA;
     count(ahead_ + cycles);
     ahead_ = -cycles;  // For who leaves.
     asm_.load8(kFree2, Field::sp);
     asm_.test8(kFree2, kFree2);
     const Jump to_tia = asm_.skip(If::kNotNegative);
+    if (pushes_status) {
+      load_status();
+      asm_.load8(kFree2, Field::sp);
+    }
     asm_.store8(ram(kFree2), value);
     const Jump stored = asm_.skip();
 
@@ -498,12 +526,99 @@ class Translator {
     leave_if(If::kBelow);
     asm_.alu(Width::k8, Alu::kCmp, kFree2, Tia::ENABL);
     leave_if(If::kAbove);
-    asm_.alu(Width::k32, Alu::kCmp, kCycle, Field::last_cycle);
-    leave_if(If::kAbove);
+    if (pushes_status) {  // Of which these registers have a bit for the zero flag.
+      asm_.mov(kFree, 0U);
+      asm_.test8(kNz, kNz);
+      asm_.set(If::kEqual, kFree);
+      asm_.shift(Width::k32, Shift::kShl, kFree, 1);
+    }
     emit_keep(value);
     asm_.aim_here(stored);
     asm_.dec8(Field::sp);
     ahead_ = 0;
+  }
+
+  /// From memory or, as games do that move the stack back to where it was, from pins of the TIA.
+  void emit_pull(int cycles) {
+    constexpr int kOpcode = 0x68;  // On the bus at the first of two reads, which leaves six bits.
+    asm_.load8(kFree2, Field::sp);
+    asm_.lea(kFree, {kFree2, -0x80});
+    asm_.alu(Width::k32, Alu::kCmp, kFree, 0xFE - 0x80);
+    const Jump elsewhere = asm_.skip(If::kAbove);
+    asm_.load8(kFree, part_of(ram(kFree2), 1));
+    const Jump pulled = asm_.skip();
+    asm_.aim_here(elsewhere);
+    asm_.test8(kFree2, kFree2);
+    leave_if(If::kNegative);
+    asm_.alu(Width::k32, Alu::kAnd, kFree2, 15);
+    asm_.alu(Width::k32, Alu::kSub, kFree2, 8);
+    asm_.alu(Width::k32, Alu::kCmp, kFree2, 14 - 8);
+    leave_if(If::kAbove);
+    load_pin(part_of(high_from(9), kFree2, 2), kOpcode, cycles);
+    asm_.aim_here(pulled);
+    asm_.inc8(Field::sp);
+    transfer(kA, kFree);
+  }
+
+  /// kFree = what a pin of the TIA reads as, from which there is a time: the byte `before` is on
+  /// the bus.
+  void load_pin(Mem high_from, int before, int cycles) {
+    touch(TiaAccess::kNothing, cycles);
+    asm_.alu(Width::k32, Alu::kCmp, kTouched, high_from);
+    asm_.alu(Width::k32, Alu::kSbb, kFree, kFree);
+    asm_.alu(Width::k32, Alu::kAnd, kFree, 0x80);
+    asm_.alu(Width::k32, Alu::kXor, kFree, 0x80 | (before & 0x3F));
+  }
+
+  /// Whether nobody asks what the instruction has read.
+  [[nodiscard]] bool reads_in_vain(Operation operation) const {
+    using enum Operation;
+    switch (operation) {
+      case CMP:
+      case CPX:
+      case CPY:
+        return (live_ & (LiveFlags::kNz | LiveFlags::kCarry)) == 0;
+      case BIT:
+        return (live_ & (LiveFlags::kNz | LiveFlags::kOverflow)) == 0;
+      default:
+        return false;
+    }
+  }
+
+  /// Latches are left to the handler, but as time that passes.
+  bool emit_read_tia(Operation operation, Form form, int address, int cycles) {
+    const int pin = address & 15;
+    const int before = form == Form::kZeroPage ? address : address >> 8;
+    if (access_of(operation) == Access::kModify) {
+      const int reg = address & 0x3F;
+      if (pin < 8 || reg <= Tia::CXCLR) return false;
+      load_pin(high_from(pin), before, cycles);
+      emit_shift(operation, kFree);
+      touch(reg, cycles);
+      keep_nz(kFree);
+    } else if (reads_in_vain(operation)) {
+      touch(TiaAccess::kNothing, cycles);
+    } else {
+      if (pin < 8) return false;
+      load_pin(high_from(pin), before, cycles);
+      emit_read(operation, kFree);
+    }
+    return true;
+  }
+
+  /// A read of a pin of the TIA that an index chooses, from `address` on. Returns the jump behind
+  /// it; elsewhere it falls through.
+  std::optional<Jump> emit_read_of_pins(Operation operation, Reg index, int address, int before,
+                                        int cycles) {
+    const int pin = address & 15;
+    if (access_of(operation) != Access::kRead || pin < 8) return std::nullopt;
+    asm_.alu(Width::k8, Alu::kCmp, index, 15 - pin);
+    const Jump elsewhere = asm_.jump(If::kAbove);
+    load_pin(part_of(high_from(pin), index, 2), before, cycles);
+    emit_read(operation, kFree);
+    const Jump read = asm_.jump();
+    asm_.aim_here(elsewhere);
+    return read;
   }
 
   /// kFree = P, as PHP pushes it.
@@ -548,7 +663,9 @@ class Translator {
       case Place::kWait:
       case Place::kGrp0:
       case Place::kGrp1:
-        return access == Access::kWrite && emit_write_tia(operation, it.operand & 0x3F, cycles);
+        if (access == Access::kWrite) return emit_write_tia(operation, it.operand & 0x3F, cycles);
+        if (!emit_read_tia(operation, form, it.operand, cycles)) return false;
+        break;
       case Place::kCart:
         return false;
       default:
@@ -576,8 +693,9 @@ class Translator {
     }
     if ((base & 0xFF) != 0) {
       asm_.lea(kFree, {index, base & 0xFF});
-      asm_.shift(Width::k32, Shift::kShr, kFree, 8);
-      asm_.alu(Width::k32, Alu::kAdd, kCycle, kFree);
+      asm_.alu(Width::k32, Alu::kAnd, kFree, 0x100);
+      asm_.shift(Width::k32, Shift::kShl, kFree, TiaAccess::kCycleShift - 8);
+      asm_.alu(Width::k32, Alu::kAdd, kTime, kFree);
     }
     if (const auto begin = code_.index_of(i_, base)) {
       asm_.mov_address(kFree, code_.bytes(*begin));
@@ -614,31 +732,39 @@ class Translator {
       case Form::kZeroPageX:
       case Form::kZeroPageY: {
         const Reg index = form == Form::kZeroPageX ? kX : kY;
-        const bool writes = access_of(operation) == Access::kWrite;
-        std::optional<Jump> stored;
-        if (writes && kind_of(operand) != RegisterKind::kOther) {
-          stored = emit_store_to_kind(stored_by(operation), index, operand, cycles);
-        }
+        const std::optional<Jump> done =
+            operand < 0x80 ? emit_access_to_tia(operation, index, operand, operand, cycles)
+                           : std::nullopt;
         asm_.lea(kFree2, {index, operand});
         asm_.load8(kFree2, kFree2);
         asm_.test8(kFree2, kFree2);
-        leave_if(If::kNotNegative);
-        use(operation, ram(kFree2));
-        if (stored) asm_.aim_here(*stored);
+        if (reads_in_vain(operation)) {
+          const Jump memory = asm_.skip(If::kNegative);
+          touch(TiaAccess::kNothing, cycles);
+          asm_.aim_here(memory);
+        } else {
+          leave_if(If::kNotNegative);
+          use(operation, ram(kFree2));
+        }
+        if (done) asm_.aim_here(*done);
         return true;
       }
       case Form::kAbsoluteX:
       case Form::kAbsoluteY: {
         const Reg index = form == Form::kAbsoluteX ? kX : kY;
+        if (address::is_cart(operand) && !reads) return false;
+        const std::optional<Jump> done =
+            address::is_tia(operand)
+                ? emit_access_to_tia(operation, index, operand, operand >> 8, cycles)
+                : std::nullopt;
         asm_.lea(kFree2, {index, operand});
-        if (!address::is_cart(operand)) {
-          use_ram(operation, index);
-        } else if (reads) {
+        if (address::is_cart(operand)) {
           leave_unless_cart(kFree2);
           emit_read(operation, find_in_cart(index));
         } else {
-          return false;
+          use_ram(operation, index);
         }
+        if (done) asm_.aim_here(*done);
         return true;
       }
       case Form::kIndirectX:
@@ -647,15 +773,38 @@ class Translator {
         asm_.alu(Width::k32, Alu::kSub, kFree2, 0x80);
         asm_.alu(Width::k32, Alu::kCmp, kFree2, 0xFE - 0x80);
         leave_if(If::kAbove);
-        asm_.load16(kFree2, part_of(ram(0), kFree2));
+        load_pointer(kFree, part_of(ram(0), kFree2));
+        asm_.mov(kFree2, kFree);
         emit_pointed(operation, std::nullopt);
         return true;
       default:  // kIndirectY
-        asm_.load16(kFree2, ram(operand));
+        load_pointer(kFree2, ram(operand));
         asm_.alu(Width::k32, Alu::kAdd, kFree2, kY);
         emit_pointed(operation, kY);
         return true;
     }
+  }
+
+  /// An access to a register or a pin of the TIA that an index chooses, from `address` on, if that
+  /// is done here. Returns the jump behind it; elsewhere it falls through.
+  std::optional<Jump> emit_access_to_tia(Operation operation, Reg index, int address, int before,
+                                         int cycles) {
+    if (access_of(operation) == Access::kWrite) {
+      const int reg = address & 0x3F;
+      if (kind_of(reg) == RegisterKind::kOther) return std::nullopt;
+      return emit_store_to_kind(stored_by(operation), index, reg, cycles);
+    }
+    return emit_read_of_pins(operation, index, address, before, cycles);
+  }
+
+  /// A byte at a time, as programs store them: a load over two stores that are on their way waits
+  /// for both. `to` is not part of `at`; the other free register may be.
+  void load_pointer(Reg to, Mem at) {
+    const Reg other = to == kFree ? kFree2 : kFree;
+    asm_.load8(to, part_of(at, 1));
+    asm_.load8(other, at);
+    asm_.shift(Width::k32, Shift::kShl, to, 8);
+    asm_.alu(Width::k32, Alu::kOr, to, other);
   }
 
   /// kFree2: the address, to which the index was added.
@@ -685,9 +834,12 @@ class Translator {
   /// kFree2, a sum with the index, is an address in the cartridge. Returns where its byte is.
   Mem find_in_cart(std::optional<Reg> index) {
     const PlainRange plain = code_.plain();
-    asm_.mov(kFree, kFree2);
-    asm_.alu(Width::k32, Alu::kAnd, kFree, 0xFFF);
+    const auto in_bank = [&] {
+      asm_.mov(kFree, kFree2);
+      asm_.alu(Width::k32, Alu::kAnd, kFree, 0xFFF);
+    };
     if (plain.first != 0 || plain.end != Code::kBankSize) {
+      in_bank();
       asm_.alu(Width::k32, Alu::kSub, kFree, plain.first);
       asm_.alu(Width::k32, Alu::kCmp, kFree, plain.end - plain.first);
       leave_if(If::kNotBelow);
@@ -697,8 +849,8 @@ class Translator {
       asm_.mov(kFree, kFree2);
       find_slice(Field::bytes);
     } else {
-      const std::size_t bank = i_ - (i_ % Code::kBankSize);
-      asm_.mov_address(kFree2, code_.bytes(bank + static_cast<std::size_t>(plain.first)));
+      in_bank();
+      asm_.mov_address(kFree2, code_.bytes(i_ - (i_ % Code::kBankSize)));
     }
     return {kFree2, 0, kFree};
   }
@@ -710,11 +862,13 @@ class Translator {
     leave_if(If::kNotEqual);
   }
 
-  /// kFree2 is a sum with the index: a cycle more if its low byte has wrapped.
+  /// kFree2 is a sum with the index: a cycle more if its low byte has wrapped. Uses kFree.
   void count_crossing(std::optional<Reg> index) {
     if (!index) return;
     asm_.alu(Width::k8, Alu::kCmp, kFree2, *index);
-    asm_.alu(Width::k32, Alu::kAdc, kCycle, 0);
+    asm_.alu(Width::k32, Alu::kSbb, kFree, kFree);
+    asm_.alu(Width::k32, Alu::kAnd, kFree, time(1));
+    asm_.alu(Width::k32, Alu::kAdd, kTime, kFree);
   }
 
   // ---- operations -------------------------------------------------------------------------------
@@ -772,6 +926,7 @@ class Translator {
     asm_.load8(to, from);
     keep_nz(to);
   }
+  void load(Reg to, Reg from) { transfer(to, from); }
   void load(Reg to, std::int32_t value) {
     asm_.mov(to, static_cast<std::uint32_t>(value));
     keep_nz(to);
@@ -795,7 +950,7 @@ class Translator {
     return operation == Operation::STA ? kA : operation == Operation::STX ? kX : kY;
   }
 
-  /// `From`: Mem, or a byte.
+  /// `From`: Mem, kFree, or a byte.
   template <typename From>
   void emit_read(Operation operation, From from) {
     using enum Operation;
@@ -864,7 +1019,7 @@ class Translator {
   void test_bits(From from) {
     if constexpr (std::is_same_v<From, Mem>) {
       asm_.load8(kFree, from);
-    } else {
+    } else if constexpr (!std::is_same_v<From, Reg>) {
       asm_.mov(kFree, static_cast<std::uint32_t>(from));
     }
     if ((live_ & LiveFlags::kOverflow) != 0) {
@@ -901,44 +1056,41 @@ class Translator {
   }
 
   // ---- writes to the TIA ------------------------------------------------------------------------
-  /// As Threaded::store_tia; a write that ends the frame is left to the handler.
+  /// As Threaded::store_tia; a write that may end the frame is left to the handler.
   bool emit_write_tia(Operation operation, int reg, int cycles) {
     const Reg value = stored_by(operation);
     if (reg == Tia::VSYNC || reg == Tia::VBLANK) return false;
-    const std::int32_t now = ahead_ + cycles;
-    asm_.lea(kFree, {kCycle, now});
-    asm_.alu(Width::k32, Alu::kCmp, kFree, Field::last_cycle);
-    leave_if(If::kAbove);
-    if (reg == Tia::WSYNC) {
-      emit_wait(now);
-      return true;
-    }
-    ahead_ = now;
-    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
+    ahead_ += cycles;
     switch (reg) {
+      case Tia::WSYNC:
+        emit_wait();
+        return true;
       case Tia::HMCLR:
-        return emit_clear_motions();
+        emit_clear_motions();
+        return true;
       case Tia::GRP0:
       case Tia::GRP1:
-        return emit_graphics(reg, value);
-      default:
-        if (acts_always(reg)) break;
-        if (!is_kept(reg) && reg != Tia::ENABL) {
-          touch(reg);
-          return true;
-        }
-        const Reg next = emit_meant(reg, value);
-        asm_.alu(Width::k16, Alu::kCmp, kept(reg), next);
-        const Jump other = asm_.skip(If::kNotEqual);
-        touch(reg);
-        const Jump done = asm_.skip();
-        asm_.aim_here(other);
-        asm_.store16(kept(reg), next);
-        if (reg == Tia::ENABL) asm_.store8(Field::differs0, 1);
-        record(reg, next);
-        asm_.aim_here(done);
+        emit_graphics(reg, value);
         return true;
+      default:
+        break;
     }
+    touch(reg);
+    if (acts_always(reg)) {
+      emit_act(reg, value);
+    } else if (is_kept(reg) || reg == Tia::ENABL) {
+      const Reg next = emit_meant(reg, value);
+      asm_.alu(Width::k16, Alu::kCmp, kept(reg), next);
+      const Jump same = asm_.skip(If::kEqual);
+      asm_.store16(kept(reg), next);
+      if (reg == Tia::ENABL) asm_.store8(Field::differs0, 1);
+      record(reg, next);
+      asm_.aim_here(same);
+    }
+    return true;
+  }
+
+  void emit_act(int reg, Reg value) {
     if (reg == Tia::RESP0 || reg == Tia::RESP1) {
       asm_.store16(kept(reg - Tia::RESP0 + Tia::NUSIZ0), Processor::kUnkept);
     }
@@ -947,7 +1099,7 @@ class Translator {
     } else {
       record(reg, emit_meant(reg, value));
     }
-    return true;
+    if (reg == Tia::CXCLR) asm_.store64(Field::cleared, kLog);
   }
 
   /// The bits of a value that mean something; perhaps in kFree2.
@@ -977,16 +1129,11 @@ class Translator {
   Jump emit_store_to_kind(Reg value, Reg index, int first, int cycles) {
     int last = first;
     while (kind_of(last + 1) == kind_of(first)) ++last;
-    count(ahead_ + cycles);
-    ahead_ = -cycles;  // For who leaves, and for the caller.
+    count(std::exchange(ahead_, 0) + cycles);
     asm_.alu(Width::k8, Alu::kCmp, index, last - first);
     const Jump elsewhere = asm_.jump(If::kAbove);
-    asm_.alu(Width::k32, Alu::kCmp, kCycle, Field::last_cycle);
-    leave_if(If::kAbove);
     switch (kind_of(first)) {
       case RegisterKind::kGraphics:
-        asm_.mov(kFree, kCycle);
-        asm_.shift(Width::k32, Shift::kShl, kFree, 14);
         emit_graphics_of(value, index, first);
         break;
       case RegisterKind::kKept:
@@ -999,11 +1146,13 @@ class Translator {
           asm_.store16(kept(nusiz), Processor::kUnkept);
         }
         emit_meant_by_chosen(value);
+        touch_chosen();
         record_chosen();
         break;
     }
     const Jump stored = asm_.jump();
     asm_.aim_here(elsewhere);
+    ahead_ = -cycles;  // For who leaves, and for the caller.
     return stored;
   }
 
@@ -1021,51 +1170,45 @@ class Translator {
     if (stored) asm_.aim_here(*stored);
   }
 
-  /// A store to the kept register in kFree2, at kCycle. The value may be in kFree.
+  /// A store to the kept register in kFree2, at kTime. The value may be in kFree.
   void emit_keep(Reg value) {
     const Mem old = part_of(Field::kept, kFree2, 1);
     emit_meant_by_chosen(value);
+    touch_chosen();
     asm_.alu(Width::k16, Alu::kCmp, old, kFree);
-    const Jump other = asm_.skip(If::kNotEqual);
-    asm_.mov(kFree, kCycle);
-    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
-    asm_.lea(kFree, {kFree, access_bits(TiaAccess::kRead, 0), kFree2});
-    asm_.store32(Field::touched, kFree);
-    const Jump touched = asm_.skip();
-    asm_.aim_here(other);
+    const Jump same = asm_.skip(If::kEqual);
     asm_.store16(old, kFree);
     asm_.alu(Width::k8, Alu::kCmp, kFree2, Tia::ENABL);
     const Jump no_ball = asm_.skip(If::kNotEqual);
     asm_.store8(Field::differs0, 1);
     asm_.aim_here(no_ball);
     record_chosen();
-    asm_.aim_here(touched);
+    asm_.aim_here(same);
   }
 
-  bool emit_clear_motions() {
-    asm_.alu(Width::k64, Alu::kCmp, kept(Tia::HMP0), 0);  // Four of them.
-    const Jump some = asm_.skip(If::kNotEqual);
-    asm_.alu(Width::k16, Alu::kCmp, kept(Tia::HMBL), 0);
-    const Jump last = asm_.skip(If::kNotEqual);
+  void emit_clear_motions() {
     touch(Tia::HMCLR);
-    const Jump done = asm_.skip();
-    asm_.aim_here(some);
-    asm_.aim_here(last);
+    std::array<Jump, 5> some{};
+    for (int hm = 0; hm < 5; ++hm) {  // One by one: see load_pointer.
+      asm_.alu(Width::k16, Alu::kCmp, kept(Tia::HMP0 + hm), 0);
+      some[static_cast<std::size_t>(hm)] = asm_.skip(If::kNotEqual);
+    }
+    const Jump none = asm_.skip();
+    for (const Jump jump : some) asm_.aim_here(jump);
     for (int hm = Tia::HMP0; hm <= Tia::HMBL; ++hm) asm_.store16(kept(hm), std::uint16_t{0});
     record(Tia::HMCLR);
-    asm_.aim_here(done);
-    return true;
+    asm_.aim_here(none);
   }
 
-  bool emit_graphics(int reg, Reg value) {
+  void emit_graphics(int reg, Reg value) {
     // The other player's register would copy this one; and this one the other.
     const auto [mine, theirs] = reg == Tia::GRP0 ? std::pair(Field::differs0, Field::differs1)
                                                  : std::pair(Field::differs1, Field::differs0);
+    touch(reg);
     asm_.alu(Width::k16, Alu::kCmp, kept(reg), value);
     const Jump other = asm_.skip(If::kNotEqual);
     asm_.alu(Width::k8, Alu::kCmp, theirs, 0);
     const Jump copies = asm_.skip(If::kNotEqual);
-    touch(reg);
     const Jump done = asm_.skip();
     asm_.aim_here(other);
     asm_.store8(mine, 1);
@@ -1074,63 +1217,52 @@ class Translator {
     asm_.store8(theirs, 0);
     record(reg, value);
     asm_.aim_here(done);
-    return true;
   }
 
-  /// kFree: the cycle, which is moved on to the end of the line.
-  void emit_wait(std::int32_t now) {
-    constexpr auto kLine = std::int32_t{Tia::kLineCycles};
-    // n / 76 is n * 904203642 / 2^36 as long as n is less than 2^30.
-    constexpr std::int32_t kReciprocal = 904203642;
-    static_assert(std::int64_t{kReciprocal} * kLine - (std::int64_t{1} << 36) == 56);
-    asm_.mov(kFree2, kFree);
-    asm_.shift(Width::k32, Shift::kShl, kFree2, 14);
-    asm_.alu(Width::k32, Alu::kAdd, kFree2, access_bits(TiaAccess::kRead, Tia::WSYNC));
-    asm_.store32(Field::touched, kFree2);
-    asm_.lea(kFree, {kCycle, now + kLine - 1});
-    asm_.alu(Width::k32, Alu::kAdd, kFree, Field::line_phase);
-    asm_.mul(Width::k64, kFree, kFree, kReciprocal);
-    asm_.shift(Width::k64, Shift::kShr, kFree, 36);
-    asm_.mul(Width::k32, kCycle, kFree, kLine);
-    asm_.alu(Width::k32, Alu::kSub, kCycle, Field::line_phase);
+  /// To the end of the line: in most cases of the one after the last WSYNC. A bank of nothing else
+  /// would take longer than there are bits for.
+  void emit_wait() {
+    constexpr std::int32_t kLine = time(Tia::kLineCycles);
+    touch(Tia::WSYNC);
+    asm_.lea(kFree, {kTime, time(ahead_)});
+    const std::size_t again = asm_.here();
+    asm_.mov(kTime, kLineEnd);
+    asm_.alu(Width::k32, Alu::kAdd, kLineEnd, kLine);
+    asm_.alu(Width::k32, Alu::kCmp, kFree, kTime);
+    asm_.jump_back(If::kGreater, again);
     ahead_ = 0;
+    give_up_if_late();
   }
 
   static std::int32_t access_bits(int reg, std::uint8_t value) {
     return static_cast<std::int32_t>(TiaAccess::make(0, reg, value).bits);
   }
 
-  // kFree: the cycle, where an access has it; for `append_access` the access.
-  void touch(int reg) {
-    asm_.alu(Width::k32, Alu::kAdd, kFree,
-             access_bits(TiaAccess::kRead, static_cast<std::uint8_t>(reg)));
-    asm_.store32(Field::touched, kFree);
+  void touch(int reg, int cycles = 0) {
+    asm_.lea(kTouched, {kTime, time(ahead_ + cycles) +
+                                   access_bits(TiaAccess::kRead, static_cast<std::uint8_t>(reg))});
   }
   void record(int reg, Reg value) {
-    asm_.lea(kFree, {kFree, access_bits(reg, 0), value});
+    asm_.lea(kFree, {kTime, time(ahead_) + access_bits(reg, 0), value});
     append_access();
   }
   /// Where no value means anything.
   void record(int reg) {
-    asm_.alu(Width::k32, Alu::kAdd, kFree, access_bits(reg, 0));
+    asm_.lea(kFree, {kTime, time(ahead_) + access_bits(reg, 0)});
     append_access();
-    if (reg != Tia::CXCLR) return;
-    asm_.load32(kFree2, Field::num_accesses);
-    asm_.store32(Field::cleared, kFree2);
   }
-  /// The value in kFree to the register in kFree2, at kCycle.
+  /// The register in kFree2, at kTime.
+  void touch_chosen() { asm_.lea(kTouched, {kTime, access_bits(TiaAccess::kRead, 0), kFree2}); }
+  /// The value in kFree to the register in kFree2, at kTime.
   void record_chosen() {
     asm_.shift(Width::k32, Shift::kShl, kFree2, 8);
-    asm_.alu(Width::k32, Alu::kAdd, kFree2, kFree);
-    asm_.mov(kFree, kCycle);
-    asm_.shift(Width::k32, Shift::kShl, kFree, 14);
     asm_.alu(Width::k32, Alu::kAdd, kFree, kFree2);
+    asm_.alu(Width::k32, Alu::kAdd, kFree, kTime);
     append_access();
   }
   void append_access() {
-    asm_.load32(kFree2, Field::num_accesses);
-    asm_.store32(part_of(Field::accesses, kFree2, 2), kFree);
-    asm_.alu(Width::k32, Alu::kAdd, Field::num_accesses, 1);
+    asm_.store32({kLog}, kFree);
+    asm_.alu(Width::k64, Alu::kAdd, kLog, std::int32_t{sizeof(TiaAccess)});
   }
 
   struct Exit {
@@ -1152,7 +1284,7 @@ class Translator {
 
   // Of the instruction that is being emitted.
   std::size_t i_ = 0;
-  std::int32_t ahead_ = 0;                 ///< As Translation::Entry::ahead.
+  std::int32_t ahead_ = 0;                 ///< Cycles, of Translation::Entry::ahead.
   LiveFlags::Set live_ = LiveFlags::kAll;  ///< Flags that may be read after it.
 };
 

@@ -14,8 +14,8 @@ struct Translation {
   /// How to begin in the midst of the machine code.
   struct Entry {
     std::uint32_t offset = 0;
-    /// Cycles that have passed there and are not counted yet: the machine code adds them up where
-    /// somebody asks for the time, and at jumps.
+    /// Time that has passed there and is not counted yet, as TiaAccess has it: the machine code
+    /// adds it up at jumps.
     std::int32_t ahead = 0;
   };
 

@@ -16,7 +16,7 @@
 namespace fastrl::envs::atari::x86_64 {
 
 /// Numbers of registers. One of 8 bits is the low byte.
-enum class Reg : std::uint8_t { kAx, kCx, kDx, kBx, kSp, kBp, kSi, kDi, k8, k9, k10, k11 };
+enum class Reg : std::uint8_t { kAx, kCx, kDx, kBx, kSp, kBp, kSi, kDi, k8, k9, k10, k11, k12 };
 
 /// base + index + displacement, with the index scaled by 2^scale.
 struct Mem {
@@ -44,7 +44,8 @@ enum class If : std::uint8_t {
   kAbove,
   kNegative,
   kNotNegative,
-  kNotLess = 13,  ///< Signed.
+  kNotLess = 13,  ///< Signed, as the next.
+  kGreater = 15,
 };
 
 enum class Width : std::uint8_t { k8, k16, k32, k64 };
@@ -83,6 +84,7 @@ class Assembler {
   void store8(Mem to, Reg from) { encode(Width::k8, 0x88, number(from), to, needs_rex(from)); }
   void store16(Mem to, Reg from) { encode(Width::k16, 0x89, number(from), to); }
   void store32(Mem to, Reg from) { encode(Width::k32, 0x89, number(from), to); }
+  void store64(Mem to, Reg from) { encode(Width::k64, 0x89, number(from), to); }
   void store8(Mem to, std::uint8_t value) {
     encode(Width::k8, 0xC6, 0, to);
     byte(value);
@@ -97,6 +99,14 @@ class Assembler {
     dword(value);
   }
   void lea(Reg to, Mem from, Width width = Width::k32) { encode(width, 0x8D, number(to), from); }
+  void push(Reg from) {
+    begin(Width::k32, 0, Mem{from});
+    byte(0x50 | (number(from) & 7U));
+  }
+  void pop(Reg to) {
+    begin(Width::k32, 0, Mem{to});
+    byte(0x58 | (number(to) & 7U));
+  }
   /// The address of byte `target` of the code.
   void lea_code(Reg to, std::size_t target) {
     byte(number(to) > 7 ? 0x4C : 0x48);
@@ -175,6 +185,12 @@ class Assembler {
     byte(0x0F);
     byte(0x80U | static_cast<unsigned>(condition));
     return far();
+  }
+  /// By at most 128 bytes.
+  void jump_back(If condition, std::size_t target) {
+    byte(0x70U | static_cast<unsigned>(condition));
+    byte(static_cast<unsigned>(target - (here() + 1)) & 0xFFU);
+    FASTRL_DCHECK(here() - target <= 128);
   }
   /// Over less than 128 bytes, forwards.
   [[nodiscard]] Jump skip() {

@@ -37,11 +37,10 @@ struct Source {
   }
 };
 
-/// Answers reads of the TIA with something that depends on all that is asked.
+/// Answers reads of latches with something that depends on all that is asked.
 struct Answers {
-  std::uint8_t read_tia(Threaded<Answers>& /*processor*/, int address, std::uint32_t now,
-                        std::uint8_t before) noexcept {
-    return static_cast<std::uint8_t>((static_cast<std::uint32_t>(address) * 7 + now * 31) ^ before);
+  std::uint8_t read_latches(Threaded<Answers>& /*processor*/, int pin, std::uint32_t now) noexcept {
+    return static_cast<std::uint8_t>(((static_cast<std::uint32_t>(pin) * 7) + (now * 31)) & 0xC0);
   }
 };
 
@@ -70,7 +69,7 @@ int address(Source& source) {
 /// An instruction that sets flags, so that those of the one before are dead.
 std::array<std::uint8_t, 2> flag_setter(Source& source) {
   constexpr int kCld = 0xD8, kClv = 0xB8, kClc = 0x18;
-  const int opcode = source.one_of({0xA9, 0xC9, 0x69, 0xE9, 0x24, kCld, kClv, kClc});
+  const int opcode = source.one_of({0xA9, 0xC9, 0xC9, 0xC9, 0x69, 0xE9, 0x24, kCld, kClv, kClc});
   const bool implied = opcode == kCld || opcode == kClv || opcode == kClc;
   return {static_cast<std::uint8_t>(opcode),
           implied ? std::uint8_t{0xEA} : static_cast<std::uint8_t>(0x80 | source.below(0x80))};
@@ -87,10 +86,9 @@ std::vector<std::uint8_t> loop(Source& source) {
 }
 
 /// A bank with half of all opcodes, perhaps between two that set flags, before a few writes to the
-/// TIA. Wherever they lead is STA
-/// WSYNC, which is late and ends the frame.
+/// TIA. Wherever they lead is STA VSYNC, which ends the frame at once or when it is late.
 void fill(std::span<std::uint8_t> bank, Source& source) {
-  constexpr std::array<std::uint8_t, 2> kEnd{0x85, 0x02};
+  constexpr std::array<std::uint8_t, 2> kEnd{0x85, 0x00};
   for (std::size_t i = 0; i < bank.size(); ++i) bank[i] = kEnd[i % 2];
   std::array<std::uint8_t, 256> opcodes{};
   std::iota(opcodes.begin(), opcodes.end(), std::uint8_t{0});
@@ -121,7 +119,7 @@ void fill(std::span<std::uint8_t> bank, Source& source) {
       append(std::array{static_cast<std::uint8_t>(source.one_of({0x84, 0x85, 0x86})),
                         static_cast<std::uint8_t>(source.one_of(
                             {Tia::GRP0, Tia::GRP0, Tia::GRP1, Tia::GRP1, Tia::ENABL, Tia::PF0,
-                             Tia::HMP0, Tia::HMCLR, Tia::RESP0, Tia::VBLANK}))});
+                             Tia::HMP0, Tia::HMCLR, Tia::RESP0, Tia::VBLANK, Tia::WSYNC}))});
     }
     constexpr std::uint8_t kPha = 0x48;
     if (source.chance(30)) append(std::array{kPha, kPha});
@@ -169,12 +167,21 @@ void scramble(Processor& p, Scheme scheme, Source& source) {
   p.swchb = source.byte();
   p.bus = source.byte();
   p.frame_start = -source.below(Tia::kLineClocks);
-  p.last_cycle = p.cycle + static_cast<std::uint32_t>(source.below(24));
+  // Machine code gives up if it writes later than this: then there is nothing to compare.
+  p.last_cycle =
+      p.cycle + static_cast<std::uint32_t>(source.one_of({0, 24, 120}) + source.below(24));
+  p.vsync_end = clock_of(p.cycle) + (source.chance(50) ? 0 : source.below(100));
   p.vblank = source.byte();
   p.differs0 = source.chance(50);
   p.differs1 = source.chance(50);
   p.dumping = source.chance(50);
-  p.touched.bits = source.chance(50) ? static_cast<std::uint32_t>(source.bits()) : 0;
+  p.touched.bits = source.chance(50) ? TiaAccess::make(p.cycle, TiaAccess::kRead, 7).bits : 0;
+  for (std::int32_t& resistance : p.paddles) {
+    resistance = source.one_of({0, Port::kOpen, 1000, 100000, source.below(1000000)});
+  }
+  p.dump_ended = static_cast<std::int32_t>(p.cycle) - source.below(20000);
+  p.high_from[4].bits = source.chance(50) ? 0 : Processor::kNever.bits;
+  p.high_from[5].bits = source.chance(50) ? 0 : Processor::kNever.bits;
   const auto index = [&] {
     return static_cast<std::uint8_t>(source.chance(30) ? source.one_of({0, 1, 2, 0x7F, 0x80, 0xFF})
                                                        : source.below(256));
@@ -201,12 +208,12 @@ void scramble(Processor& p, Scheme scheme, Source& source) {
 /// All that a run leaves behind.
 auto outcome(const Processor& p) {
   std::vector<std::uint32_t> log;
-  for (std::size_t i = 0; i < p.num_accesses; ++i) log.push_back(p.accesses[i].bits);
+  for (std::size_t i = 0; i < p.num_accesses(); ++i) log.push_back(p.accesses[i].bits);
   return std::tuple(p.cpu.pc, p.cpu.a, p.cpu.x, p.cpu.y, p.cpu.sp, p.cpu.p, p.cycle, p.riot.ram,
                     p.riot.swacnt, p.riot.timer, p.riot.shift, p.riot.written_at,
                     p.riot.expired_read, p.riot.expired_at, p.bus, p.last_was_read, p.vblank,
                     p.dumping, p.dump_ended, p.vsync_end, p.kept, p.differs0, p.differs1,
-                    p.touched.bits, p.cart.bank, p.cart.slices, p.cart.ram, log);
+                    p.touched.bits, p.num_cleared(), p.cart.bank, p.cart.slices, p.cart.ram, log);
 }
 
 std::string text(const Processor& p) {
@@ -252,10 +259,30 @@ std::tuple<std::string, int> where_parts(int number, int num_states, std::uint32
   return {"", num_finished};
 }
 
+/// What the machine code of a cartridge that repeats `pattern` comes to: whether it gave up, and
+/// how much it wrote down.
+std::tuple<bool, std::uint32_t> run_of(const std::vector<std::uint8_t>& pattern) {
+  std::vector<std::uint8_t> image(size_of(Scheme::k4K));
+  for (std::size_t i = 0; i < image.size(); ++i) image[i] = pattern[i % pattern.size()];
+  const Code code(image, Scheme::k4K);
+  const auto translation = translate<Answers>(code);
+  const Properties properties{.scheme = Scheme::k4K};
+  const Rom rom{image, properties, &code, translation.get()};
+  Answers host;
+  const auto processor = std::make_unique<Processor>();
+  processor->host = &host;
+  processor->rom = &rom;
+  processor->last_cycle = 5000;
+  processor->cpu.pc = 0xF000;
+  return {processor->run() == Stop::kGaveUp, processor->num_accesses()};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(atari_translation, module) {
   module.def("where_parts", &where_parts, py::arg("scheme"), py::arg("num_states"),
              py::arg("seed"));
+  module.def("run_of", &run_of, py::arg("pattern"));
+  module.attr("max_accesses") = Processor::kMaxAccesses;
   module.attr("num_schemes") = static_cast<int>(Scheme::kDPC) + 1;
 }
