@@ -279,7 +279,7 @@ class Beam {
         break;
       case HMOVE:
         if (kMemo) things_ |= blocks::kMoves;
-        move(tia, due, h() / 3, now);
+        move(tia, due, static_cast<int>((cycle + phase_) % Tia::kLineCycles), now);
         break;
       case HMCLR:
         tia.motions = {};

@@ -446,13 +446,23 @@ class Translator {
     asm_.mov(kFree2, kFree);
     asm_.alu(Width::k32, Alu::kAnd, kFree2, 0xF000);
     asm_.store32(Field::page, kFree2);
-    find_slice(Field::entries);
-    asm_.lea(kFree2, {kFree2, 0, kFree, 3}, Width::k64);
-    asm_.alu(Width::k32, Alu::kSub, kTime, Mem{kFree2, offsetof(Translation::Entry, ahead)});
-    asm_.load32(kFree, {kFree2, offsetof(Translation::Entry, offset)});
+    if (is_in_slices()) {
+      find_slice(Field::entries);
+    } else {
+      asm_.alu(Width::k32, Alu::kAnd, kFree, 0xFFF);
+      asm_.mov_address(kFree2, made_.entries.data() + i_ - (i_ % Code::kBankSize));
+    }
+    asm_.alu(Width::k32, Alu::kSub, kTime,
+             Mem{kFree2, offsetof(Translation::Entry, ahead), kFree, 3});
+    asm_.load32(kFree, {kFree2, offsetof(Translation::Entry, offset), kFree, 3});
     asm_.lea_code(kFree2, 0);
     asm_.lea(kFree, {kFree, 0, kFree2}, Width::k64);
     asm_.jump_to(kFree);
+  }
+
+  /// Whether an address of the cartridge may be in another bank than the instruction.
+  [[nodiscard]] bool is_in_slices() const {
+    return code_.scheme() == Scheme::kE0 || code_.scheme() == Scheme::kFE;
   }
 
   /// kFree2 = what an array has for the segment of the address in kFree, as Threaded::segment_of
@@ -817,9 +827,8 @@ class Translator {
     asm_.aim_here(elsewhere);
     leave_unless_ram(kFree2);
     count_crossing(index);
-    asm_.load8(kFree, kFree2);
-    asm_.lea(byte.base, ram(0), Width::k64);
-    asm_.alu(Width::k32, Alu::kSub, byte.index, 0x80);
+    asm_.load8(byte.index, kFree2);
+    asm_.lea(byte.base, part_of(Field::ram, -0x80), Width::k64);
     asm_.aim_here(found);
     emit_read(operation, byte);
   }
@@ -834,25 +843,22 @@ class Translator {
   /// kFree2, a sum with the index, is an address in the cartridge. Returns where its byte is.
   Mem find_in_cart(std::optional<Reg> index) {
     const PlainRange plain = code_.plain();
-    const auto in_bank = [&] {
+    if (plain.first != 0 || plain.end != Code::kBankSize) {
       asm_.mov(kFree, kFree2);
       asm_.alu(Width::k32, Alu::kAnd, kFree, 0xFFF);
-    };
-    if (plain.first != 0 || plain.end != Code::kBankSize) {
-      in_bank();
       asm_.alu(Width::k32, Alu::kSub, kFree, plain.first);
       asm_.alu(Width::k32, Alu::kCmp, kFree, plain.end - plain.first);
       leave_if(If::kNotBelow);
     }
     count_crossing(index);
-    if (code_.scheme() == Scheme::kE0 || code_.scheme() == Scheme::kFE) {
+    if (is_in_slices()) {
       asm_.mov(kFree, kFree2);
       find_slice(Field::bytes);
-    } else {
-      in_bank();
-      asm_.mov_address(kFree2, code_.bytes(i_ - (i_ % Code::kBankSize)));
+      return {kFree2, 0, kFree};
     }
-    return {kFree2, 0, kFree};
+    asm_.alu(Width::k32, Alu::kAnd, kFree2, 0xFFF);
+    asm_.mov_address(kFree, code_.bytes(i_ - (i_ % Code::kBankSize)));
+    return {kFree, 0, kFree2};
   }
 
   void leave_unless_ram(Reg address) {
