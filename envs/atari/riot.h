@@ -11,6 +11,9 @@
 namespace fastrl::envs::atari {
 
 struct Riot {
+  /// By bits 0 and 1 of the address that the timer is written to.
+  static constexpr std::array<std::uint8_t, 4> kShifts{0, 3, 6, 10};
+
   std::array<std::uint8_t, 128> ram{};
   std::uint8_t swacnt = 0;
   std::uint8_t timer = 0;        ///< The value last written.
@@ -67,11 +70,14 @@ struct Riot {
     return (static_cast<std::uint32_t>(timer - least) << shift) - elapsed(cycle);
   }
 
+  static constexpr bool sets_timer(int address) noexcept {
+    return (address & 7) > 3 && (address & 0x10) != 0;
+  }
+
   void write(int address, std::uint8_t value, std::uint32_t cycle) noexcept {
     if ((address & 7) == 1) {
       swacnt = value;
-    } else if ((address & 7) > 3 && (address & 0x10) != 0) {
-      static constexpr std::array<std::uint8_t, 4> kShifts{0, 3, 6, 10};
+    } else if (sets_timer(address)) {
       timer = value;
       shift = kShifts[static_cast<std::size_t>(address & 3)];
       written_at = cycle;

@@ -114,6 +114,10 @@ class Translator {
     static constexpr Mem page{kState, offsetof(Processor, page)};
     static constexpr Mem ram{kState, offsetof(Processor, riot.ram)};
     static constexpr Mem sp{kState, offsetof(Processor, sp)};
+    static constexpr Mem expired_read{kState, offsetof(Processor, riot.expired_read)};
+    static constexpr Mem shift{kState, offsetof(Processor, riot.shift)};
+    static constexpr Mem timer{kState, offsetof(Processor, riot.timer)};
+    static constexpr Mem written_at{kState, offsetof(Processor, riot.written_at)};
     static constexpr Mem stop{kState, offsetof(Processor, stop)};
     static constexpr Mem swacnt{kState, offsetof(Processor, riot.swacnt)};
     static constexpr Mem swcha{kState, offsetof(Processor, swcha)};
@@ -666,7 +670,11 @@ class Translator {
         emit_read_table(operation, form, it.operand);
         break;
       case Place::kPort:
-        if (!reads || !emit_read_port(operation, it.operand)) return false;
+        if (access == Access::kWrite) {
+          emit_write_port(stored_by(operation), it.operand, cycles);
+        } else if (!reads || !emit_read_port(operation, it.operand, cycles)) {
+          return false;
+        }
         break;
       case Place::kTia:
       case Place::kKept:
@@ -716,7 +724,41 @@ class Translator {
     }
   }
 
-  bool emit_read_port(Operation operation, int address) {
+  void emit_write_port(Reg value, int address, int cycles) {
+    if ((address & 7) == 1) {
+      asm_.store8(Field::swacnt, value);
+    } else if (Riot::sets_timer(address)) {
+      asm_.store8(Field::timer, value);
+      asm_.store8(Field::shift, Riot::kShifts[static_cast<std::size_t>(address & 3)]);
+      asm_.store8(Field::expired_read, 0);
+      load_cycle(ahead_ + cycles);
+      asm_.store32(Field::written_at, kFree);
+    }
+  }
+
+  /// kFree = the number of a cycle from kTime on.
+  void load_cycle(std::int32_t from) {
+    asm_.lea(kFree, {kTime, time(from)});
+    asm_.shift(Width::k32, Shift::kShr, kFree, TiaAccess::kCycleShift);
+  }
+
+  /// A timer that has run out is left to the handler.
+  void emit_read_timer(Operation operation, int cycles) {
+    load_cycle(ahead_ + cycles - 1);
+    asm_.alu(Width::k32, Alu::kSub, kFree, Field::written_at);
+    static_assert(kA == Reg::kCx);
+    asm_.mov(kFree2, kA);
+    asm_.load8(kA, Field::shift);
+    asm_.shift32(Shift::kShr, kFree);
+    asm_.mov(kA, kFree2);
+    asm_.load8(kFree2, Field::timer);
+    asm_.alu(Width::k32, Alu::kSub, kFree2, kFree);
+    leave_if(If::kNotAbove);
+    asm_.lea(kFree, {kFree2, -1});
+    emit_read(operation, kFree);
+  }
+
+  bool emit_read_port(Operation operation, int address, int cycles) {
     switch (address & 7) {
       case 0:
         emit_read(operation, Field::swcha);
@@ -730,7 +772,11 @@ class Translator {
       case 3:
         emit_read(operation, 0);
         return true;
-      default:
+      case 4:
+      case 6:
+        emit_read_timer(operation, cycles);
+        return true;
+      default:  // INSTAT
         return false;
     }
   }

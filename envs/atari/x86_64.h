@@ -155,6 +155,8 @@ class Assembler {
     encode(width, 0xC1, static_cast<unsigned>(what), at);
     byte(bits);
   }
+  /// By the number in kCx.
+  void shift32(Shift what, Reg at) { encode(Width::k32, 0xD3, static_cast<unsigned>(what), at); }
   void mul(Width width, Reg to, Reg from, std::int32_t factor) {
     encode(width, 0x69, number(to), from);
     dword(static_cast<std::uint32_t>(factor));
