@@ -135,19 +135,24 @@ def _table(suite: str, rows: list[dict[str, Any]], mean: dict[str, Any]) -> Tabl
         for row in chosen
     ]
     if "ratio" in mean:
+        peers = list(chosen[0]["ratios"])
+        header = (*header, *(f"fastrl / {peer}" for peer in peers))
         header = (*header, "fastrl / faster peer", "range", "RAM / faster peer")
         lines = [
             (
                 *line,
+                *(f"{row['ratios'][peer]['median']:.2f}" for peer in peers),
                 f"{row['ratio']['median']:.2f}",
                 f"{row['ratio']['min']:.2f}-{row['ratio']['max']:.2f}",
                 f"{row['ram_ratio']['median']:.2f}",
             )
             for line, row in zip(lines, chosen, strict=True)
         ]
-        blanks = ("",) * len(names)
+        blanks = ("",) * (len(names) + len(peers))
         lines.append(
             ("geometric mean", *blanks, f"{mean['ratio']:.2f}", "", f"{mean['ram_ratio']:.2f}")
         )
     count = mean["threads"]
-    return Table(f"{suite}, {count} thread{'s' * (count > 1)}, random actions", header, lines)
+    threads = f"{count} thread{'s' * (count > 1)}"
+    title = f"{suite}, {threads}, random actions, a step is {FRAMESKIP} frames"
+    return Table(title, header, lines)

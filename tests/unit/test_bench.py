@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastrl import bench, bench_train, peers
+from fastrl import bench, bench_suite, bench_train, peers
 from fastrl.cpus import available_cpus
 
 
@@ -199,3 +199,37 @@ def test_bench_kernels_reports_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     for result, table in zip(report.results.values(), report.tables, strict=True):
         assert all(ratio > 0 for ratio in result["ratio"].values())
         assert "| microseconds.definition.median |" in table.markdown()
+
+
+def test_a_suite_compares_every_game_with_every_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_suite, "suites", lambda: {"two": ("Pong", "Boxing")})
+
+    report = bench_suite.bench_suite(
+        "two", num_envs=2, num_threads=[1], seconds=0.001, repeats=3, command="it"
+    )
+
+    games = report.results["games"]
+    assert [game["game"] for game in games] == ["Pong", "Boxing"]
+    for game in games:
+        ours, ram, *others = game["rates"]
+        assert (ours["name"], ram["name"]) == ("fastrl", "fastrl, RAM")
+        assert list(game["ratios"]) == [peer["name"] for peer in others]
+        assert "ale-py AtariVectorEnv" in game["ratios"]
+        fastest = max(others, key=lambda peer: peer["steps_per_second"])
+        assert game["best_peer"] == fastest["name"]
+        assert game["ratio"] == game["ratios"][fastest["name"]]
+        rounds = [a / b for a, b in zip(ours["samples"], fastest["samples"], strict=True)]
+        assert game["ratio"]["median"] == statistics.median(rounds)
+        assert (game["ratio"]["min"], game["ratio"]["max"]) == (min(rounds), max(rounds))
+
+    (mean,) = report.results["geometric_means"]
+    medians = [game["ratio"]["median"] for game in games]
+    assert mean["ratio"] == pytest.approx(statistics.geometric_mean(medians))
+    assert mean["lowest"] == min(medians)
+
+    (table,) = report.tables
+    assert table.title == "two, 1 thread, random actions, a step is 4 frames"
+    assert all(len(row) == len(table.header) for row in table.rows)
+    assert f"fastrl / {games[0]['best_peer']}" in table.header
+    assert [row[0] for row in table.rows] == ["Pong", "Boxing", "geometric mean"]
+    assert table.rows[-1][-3] == f"{mean['ratio']:.2f}"
