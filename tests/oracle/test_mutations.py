@@ -1,4 +1,4 @@
-"""The list of broken rules against the sources: running it takes an hour of a core, rotting none."""
+"""The list of broken rules against the sources: running it takes an hour, so it could rot."""
 
 import atari_mutations
 import pytest
