@@ -90,6 +90,7 @@ class Translator {
   static constexpr Reg kLog = Reg::kBx;      ///< As Threaded::next_access.
   static constexpr Reg kTouched = Reg::kBp;  ///< As Threaded::touched.
   static constexpr Reg kLineEnd = Reg::k12;  ///< As Threaded::line_end.
+  static constexpr std::array kCallers{kLog, kTouched, kLineEnd};
 
   static constexpr std::uint32_t kNowhere = 0;  ///< Where the entrance is, and no instruction.
 
@@ -149,13 +150,17 @@ class Translator {
   // ---- ways in and out --------------------------------------------------------------------------
   /// Called like a handler, with an address in the machine code in place of an instruction.
   void emit_entrance() {
-    for (const Reg reg : {kLog, kTouched, kLineEnd}) asm_.push(reg);
+    for (const Reg reg : kCallers) asm_.push(reg);
     asm_.load32(kNz, Field::nz);
     asm_.load8(kCarry, Field::carry);
     asm_.load64(kLog, Field::next_access);
     asm_.load32(kTouched, Field::touched);
     asm_.load32(kLineEnd, Field::line_end);
     asm_.jump_to(kAt);
+  }
+
+  void put_back_registers() {
+    for (auto reg = kCallers.rbegin(); reg != kCallers.rend(); ++reg) asm_.pop(*reg);
   }
 
   /// Leaves to the handler of instruction i, which has changed nothing yet, if the condition holds.
@@ -183,7 +188,7 @@ class Translator {
       asm_.store64(Field::next_access, kLog);
       asm_.store32(Field::touched, kTouched);
       asm_.store32(Field::line_end, kLineEnd);
-      for (const Reg reg : {kLineEnd, kTouched, kLog}) asm_.pop(reg);
+      put_back_registers();
       asm_.store32(Field::nz, kNz);
       asm_.store8(Field::carry, kCarry);
       asm_.mov_address(kAt, code_.instructions(0));
@@ -213,7 +218,7 @@ class Translator {
     }
 
     for (const Jump jump : give_ups_) asm_.aim_here(jump);
-    for (const Reg reg : {kLineEnd, kTouched, kLog}) asm_.pop(reg);
+    put_back_registers();
     asm_.store8(Field::stop, static_cast<std::uint8_t>(Stop::kGaveUp));
     asm_.ret();
   }
@@ -1271,8 +1276,7 @@ class Translator {
     asm_.aim_here(done);
   }
 
-  /// To the end of the line: in most cases of the one after the last WSYNC. A bank of nothing else
-  /// would take longer than there are bits for.
+  /// To the end of the line: in most cases of the one after the last WSYNC.
   void emit_wait() {
     constexpr std::int32_t kLine = time(Tia::kLineCycles);
     touch(Tia::WSYNC);
@@ -1283,7 +1287,7 @@ class Translator {
     asm_.alu(Width::k32, Alu::kCmp, kFree, kTime);
     asm_.jump_back(If::kGreater, again);
     ahead_ = 0;
-    give_up_if_late();
+    give_up_if_late();  // A bank of nothing else would take longer than there are bits for.
   }
 
   static std::int32_t access_bits(int reg, std::uint8_t value) {

@@ -34,12 +34,16 @@ class Mutation:
     old: str
     new: str
 
-    def apply(self, root: Path) -> None:
+    def broken(self, root: Path) -> str:
+        """Its file with the rule broken; ValueError if the rule is not there once."""
         path = root / "envs/atari" / self.file
         text = path.read_text()
         if text.count(self.old) != 1:
             raise ValueError(f"{self.rule}: {self.old!r} is {text.count(self.old)} times in {path}")
-        path.write_text(text.replace(self.old, self.new))
+        return text.replace(self.old, self.new)
+
+    def apply(self, root: Path) -> None:
+        (root / "envs/atari" / self.file).write_text(self.broken(root))
 
 
 def mutations() -> list[Mutation]:
@@ -95,10 +99,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     chosen = [m for m in mutations() if any(w in f"{m.file} {m.rule}" for w in args.only)]
-    for mutation in chosen:  # Do they all apply?
-        text = (ROOT / "envs/atari" / mutation.file).read_text()
-        if text.count(mutation.old) != 1:
-            raise ValueError(f"{mutation.rule}: {text.count(mutation.old)} times {mutation.old!r}")
+    for mutation in chosen:
+        mutation.broken(ROOT)
     if args.list:
         for mutation in chosen:
             print(f"{mutation.file:14} {mutation.rule}")
